@@ -1,0 +1,2 @@
+//! mydaemonset
+fn main() {}
