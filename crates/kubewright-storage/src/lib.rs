@@ -10,9 +10,11 @@
 //!
 //! - [`Store`] is what callers write against, object-safe: `Arc<dyn Store>`.
 //! - [`MemoryStore`] is the engine that keeps everything in memory.
+//! - [`conformance`] is the suite every engine runs.
 //! - [`WatchLog`] is the shared log behind every [`Watch`]; other engines publish into one too.
 
 mod compactor;
+pub mod conformance;
 mod event;
 mod log;
 mod memory;
