@@ -1,1 +1,28 @@
-//! kubewright-apiserver
+//! A generic Kubernetes API server: HTTP in, a [`kubewright_storage::Store`] out.
+//!
+//! It knows no built-in kind: which resources it serves is data ([`resources::Resource`]) that is handed in with
+//! [`server::ServerConfig`] or published while it runs (custom resources, aggregated APIs). What flows through it is
+//! bytes: reads, lists and watch events copy objects at rest; only writes look inside.
+//!
+//! - [`server`]: the chain of a request, listeners, the in-process transport.
+//! - [`request`]: what a request asks for, read once.
+//! - [`resources`]: what is served, and the seams that kinds implement.
+//! - [`handlers`]: the verbs.
+//! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
+
+pub mod admission;
+pub mod authn;
+pub mod authz;
+pub mod resources;
+pub mod server;
+
+use std::future::Future;
+use std::pin::Pin;
+
+/// A boxed future, so that the seams stay object-safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A future that is ready: what a default method of a seam gives back.
+pub fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(value))
+}

@@ -1,0 +1,79 @@
+//! Whether a caller may do what it asks: the [`Authorizer`] seam.
+//!
+//! [`Attributes`] flow in, a [`Decision`] comes out. Authorizers are asked in order; the first that allows or denies
+//! decides, and when none has an opinion the request is refused with all reasons given.
+
+use std::borrow::Cow;
+
+use crate::authn::UserInfo;
+use crate::server::Core;
+use crate::{BoxFuture, ready};
+
+/// What is asked for, as an authorizer sees it (`authorizer.Attributes`).
+#[derive(Clone, Debug)]
+pub struct Attributes<'a> {
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// `get`, `list`, `watch`, `create`, … or the lower-case HTTP method for a path that is no resource.
+    pub verb: Cow<'a, str>,
+    /// API group; empty for core and for paths.
+    pub group: Cow<'a, str>,
+    /// API version.
+    pub version: Cow<'a, str>,
+    /// Plural resource name; empty for a path that is no resource.
+    pub resource: Cow<'a, str>,
+    /// Subresource, or empty.
+    pub subresource: Cow<'a, str>,
+    /// Namespace; empty for all of them and for cluster-scoped resources.
+    pub namespace: Cow<'a, str>,
+    /// Name of the object; empty when the request names none.
+    pub name: Cow<'a, str>,
+    /// URL path, of a request that is for no resource.
+    pub path: Cow<'a, str>,
+    /// Whether this is for a resource.
+    pub resource_request: bool,
+    /// Label selector of the request, as written.
+    pub label_selector: Option<Cow<'a, str>>,
+    /// Field selector of the request, as written.
+    pub field_selector: Option<Cow<'a, str>>,
+}
+
+/// What an authorizer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Allowed, and why.
+    Allow(String),
+    /// Refused whatever others say, and why.
+    Deny(String),
+    /// Not mine to decide; the reason may be empty.
+    NoOpinion(String),
+}
+
+/// One policy.
+pub trait Authorizer: Send + Sync {
+    /// Decides. It must not block: what it needs it reads through `core.reader()`.
+    fn authorize<'a>(&'a self, core: &'a Core, attributes: &'a Attributes<'a>) -> BoxFuture<'a, Decision>;
+}
+
+/// Allows everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AlwaysAllow;
+
+impl Authorizer for AlwaysAllow {
+    fn authorize<'a>(&'a self, _core: &'a Core, _attributes: &'a Attributes<'a>) -> BoxFuture<'a, Decision> {
+        ready(Decision::Allow(String::new()))
+    }
+}
+
+/// Asks the authorizers in order. `NoOpinion` carries the reasons of all of them, joined by newlines.
+pub async fn decide(core: &Core, attributes: &Attributes<'_>) -> Decision {
+    let mut reasons: Vec<String> = Vec::new();
+    for authorizer in core.authorizers() {
+        match authorizer.authorize(core, attributes).await {
+            Decision::NoOpinion(reason) if reason.is_empty() => {}
+            Decision::NoOpinion(reason) => reasons.push(reason),
+            decided => return decided,
+        }
+    }
+    Decision::NoOpinion(reasons.join("\n"))
+}

@@ -1,0 +1,70 @@
+//! Everything that is served, as one immutable table.
+//!
+//! A request takes a snapshot and sees one consistent set of resources, discovery and OpenAPI. Publishing replaces the
+//! whole; resources that did not change keep their `Arc`, which is how watches tell that theirs still holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Resource;
+
+/// All resources by (group, version, plural).
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    resources: Vec<Arc<Resource>>,
+    index: HashMap<Box<str>, HashMap<Box<str>, Vec<usize>>>,
+    serial: u64,
+}
+
+impl Table {
+    /// A table; where two resources have the same (group, version, plural), the first one stands.
+    pub fn new(resources: impl IntoIterator<Item = Arc<Resource>>, serial: u64) -> Self {
+        let mut table = Self { serial, ..Self::default() };
+        for resource in resources {
+            if table.lookup(&resource.group, &resource.version, &resource.plural).is_none() {
+                let at = table.resources.len();
+                let group = table.index.entry(resource.group.clone()).or_default();
+                group.entry(resource.version.clone()).or_default().push(at);
+                table.resources.push(resource);
+            }
+        }
+        table
+    }
+
+    /// One resource.
+    pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        let candidates = self.index.get(group)?.get(version)?;
+        candidates.iter().map(|i| &self.resources[*i]).find(|r| &*r.plural == plural)
+    }
+
+    /// The resource of a kind.
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
+        let candidates = self.index.get(group)?.get(version)?;
+        candidates.iter().map(|i| &self.resources[*i]).find(|r| &*r.kind == kind)
+    }
+
+    /// Any version of a resource: the first one published.
+    pub fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.resources.iter().find(|r| &*r.group == group && &*r.plural == plural)
+    }
+
+    /// Whether the group is served, in any version.
+    pub fn has_group(&self, group: &str) -> bool {
+        self.index.contains_key(group)
+    }
+
+    /// Whether the group is served in that version.
+    pub fn has_version(&self, group: &str, version: &str) -> bool {
+        self.index.get(group).is_some_and(|versions| versions.contains_key(version))
+    }
+
+    /// All of them, in the order of publication.
+    pub fn resources(&self) -> &[Arc<Resource>] {
+        &self.resources
+    }
+
+    /// A number that grows with each publication.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+}

@@ -1,0 +1,118 @@
+//! What a server is made of: everything it needs from outside, injected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kubewright_storage::Store;
+
+use crate::admission::Admission;
+use crate::authn::Authenticator;
+use crate::authz::{AlwaysAllow, Authorizer};
+use crate::resources::Resource;
+
+/// Tells the time. Injected, so that a run can be replayed.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives random bytes. Injected, so that a run can be replayed.
+pub trait Entropy: Send + Sync {
+    /// Fills the buffer.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// The random numbers of the machine, fit for secrets.
+#[derive(Debug)]
+pub struct SystemEntropy(Arc<rustls::crypto::CryptoProvider>);
+
+impl Default for SystemEntropy {
+    fn default() -> Self {
+        Self(Arc::new(rustls::crypto::ring::default_provider()))
+    }
+}
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, buffer: &mut [u8]) {
+        self.0.secure_random.fill(buffer).expect("the operating system gives random bytes");
+    }
+}
+
+/// What `/version` says.
+#[derive(Clone, Debug)]
+pub struct VersionInfo {
+    /// Such as `1`.
+    pub major: String,
+    /// Such as `36`.
+    pub minor: String,
+    /// Such as `v1.36.0+kubewright.0.1.0`.
+    pub git_version: String,
+}
+
+impl Default for VersionInfo {
+    fn default() -> Self {
+        Self {
+            major: "1".into(),
+            minor: "36".into(),
+            git_version: concat!("v1.36.0+kubewright.", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
+
+/// What a server is made of.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// The built-in resources.
+    pub resources: Vec<Arc<Resource>>,
+    /// Admission plugins, in order.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// Ways to authenticate, asked in order.
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// Whether requests without credentials are let in as `system:anonymous`.
+    pub anonymous: bool,
+    /// Policies, asked in order.
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness: uids, generated names, watch durations.
+    pub entropy: Arc<dyn Entropy>,
+    /// What `/version` says.
+    pub version: VersionInfo,
+    /// Requests in flight at a time, watches and long-running ones aside; more get 429.
+    pub max_in_flight: usize,
+    /// A watch without a timeout ends after a random time between this and twice this.
+    pub min_watch_timeout: Duration,
+}
+
+impl ServerConfig {
+    /// A configuration with a store and nothing else: nobody is authenticated but everybody let in, and everything is
+    /// allowed.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            resources: Vec::new(),
+            admission: Vec::new(),
+            authenticators: Vec::new(),
+            anonymous: true,
+            authorizers: vec![Arc::new(AlwaysAllow)],
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy::default()),
+            version: VersionInfo::default(),
+            max_in_flight: 600,
+            min_watch_timeout: Duration::from_secs(1800),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What every request and every plugin shares: store, table, time, randomness, policies.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kubewright_storage::Store;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use super::config::ServerConfig;
+use crate::admission::Admission;
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::resources::{Reader, Resource, Table};
+
+/// The heart of a server. One per server, shared by reference.
+pub struct Core {
+    config: ServerConfig,
+    reader: Reader,
+    table: RwLock<Arc<Table>>,
+    publishing: Mutex<()>,
+    published: watch::Sender<u64>,
+}
+
+impl Core {
+    pub(crate) fn new(config: ServerConfig) -> Self {
+        let table = Table::new(config.resources.iter().cloned(), 1);
+        Self {
+            reader: Reader::new(Arc::clone(&config.store)),
+            table: RwLock::new(Arc::new(table)),
+            publishing: Mutex::new(()),
+            published: watch::Sender::new(1),
+            config,
+        }
+    }
+
+    /// What the server was made of.
+    pub fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
+    /// Where objects are kept.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.config.store
+    }
+
+    /// Decoded objects.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.config.clock.now()
+    }
+
+    /// Random bytes.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.config.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    /// A random (version 4) uid.
+    pub fn uid(&self) -> String {
+        let mut b = self.random::<16>();
+        b[6] = (b[6] & 0x0f) | 0x40;
+        b[8] = (b[8] & 0x3f) | 0x80;
+        let mut out = String::with_capacity(36);
+        for (i, byte) in b.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                out.push('-');
+            }
+            for digit in [byte >> 4, byte & 15] {
+                out.push(char::from_digit(u32::from(digit), 16).expect("a nibble is a hex digit"));
+            }
+        }
+        out
+    }
+
+    /// The admission plugins, in order.
+    pub fn admission(&self) -> &[Arc<dyn Admission>] {
+        &self.config.admission
+    }
+
+    /// The authenticators, in order.
+    pub fn authenticators(&self) -> &[Arc<dyn Authenticator>] {
+        &self.config.authenticators
+    }
+
+    /// The authorizers, in order.
+    pub fn authorizers(&self) -> &[Arc<dyn Authorizer>] {
+        &self.config.authorizers
+    }
+
+    /// A snapshot of everything that is served.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read())
+    }
+
+    /// Publishes another set of resources: `change` gets the current ones and gives the new ones. Resources that stay
+    /// must keep their `Arc`; the watches of those that do not are ended, so that clients list again.
+    pub fn publish(&self, change: impl FnOnce(&[Arc<Resource>]) -> Vec<Arc<Resource>>) {
+        let _one_at_a_time = self.publishing.lock();
+        let current = self.table();
+        let serial = current.serial() + 1;
+        let next = Table::new(change(current.resources()), serial);
+        *self.table.write() = Arc::new(next);
+        self.published.send_replace(serial);
+    }
+
+    /// Resolves changes of the table: the serial of the newest one.
+    pub fn publications(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+}
