@@ -13,6 +13,8 @@
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod discovery;
+pub mod openapi;
 pub mod resources;
 pub mod server;
 

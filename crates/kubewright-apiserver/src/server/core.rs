@@ -11,6 +11,8 @@ use super::config::ServerConfig;
 use crate::admission::Admission;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::discovery::Documents;
+use crate::openapi;
 use crate::resources::{Reader, Resource, Table};
 
 /// The heart of a server. One per server, shared by reference.
@@ -20,6 +22,8 @@ pub struct Core {
     table: RwLock<Arc<Table>>,
     publishing: Mutex<()>,
     published: watch::Sender<u64>,
+    discovery: Mutex<Option<(u64, Arc<Documents>)>>,
+    openapi: openapi::Library,
 }
 
 impl Core {
@@ -30,6 +34,8 @@ impl Core {
             table: RwLock::new(Arc::new(table)),
             publishing: Mutex::new(()),
             published: watch::Sender::new(1),
+            discovery: Mutex::new(None),
+            openapi: openapi::Library::default(),
             config,
         }
     }
@@ -96,6 +102,24 @@ impl Core {
     /// A snapshot of everything that is served.
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table.read())
+    }
+
+    /// The discovery documents of a table.
+    pub fn discovery(&self, table: &Table) -> Arc<Documents> {
+        let mut kept = self.discovery.lock();
+        match &*kept {
+            Some((serial, documents)) if *serial == table.serial() => Arc::clone(documents),
+            _ => {
+                let documents = Arc::new(Documents::of(table, Vec::new()));
+                *kept = Some((table.serial(), Arc::clone(&documents)));
+                documents
+            }
+        }
+    }
+
+    /// The OpenAPI documents.
+    pub fn openapi(&self) -> &openapi::Library {
+        &self.openapi
     }
 
     /// Publishes another set of resources: `change` gets the current ones and gives the new ones. Resources that stay
