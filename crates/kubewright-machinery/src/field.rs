@@ -195,6 +195,7 @@ impl Error {
                     Value::String(s) => {
                         let _ = write!(out, "{}", quote(s));
                     }
+                    Value::Number(n) if n.is_f64() => out.push_str(&float(n.as_f64().unwrap_or_default())),
                     other => {
                         let _ = write!(out, "{other}");
                     }
@@ -209,6 +210,21 @@ impl Error {
     }
 }
 
+/// A number as Go's `%v` writes a float64: the shortest digits, with an exponent below 1e-4 and from 1e6 on.
+pub fn float(n: f64) -> String {
+    if n == 0.0 || !n.is_finite() {
+        return format!("{n}");
+    }
+    let scientific = format!("{n:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&exponent) {
+        return format!("{n}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
 /// A string as Go's `%q` writes it.
 pub fn quote(s: &str) -> String {
     Value::from(s).to_string()
@@ -216,7 +232,11 @@ pub fn quote(s: &str) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() { f.write_str("<nil>: ")? } else { write!(f, "{}: ", self.field)? };
+        if self.field.is_empty() {
+            f.write_str("<nil>: ")?
+        } else {
+            write!(f, "{}: ", self.field)?
+        };
         f.write_str(&self.body())
     }
 }

@@ -5,5 +5,6 @@
 //! for built-in kinds (from a catalogue) and for custom resources (from their definition).
 
 pub mod field;
+pub mod names;
 pub mod schema;
 pub mod status;

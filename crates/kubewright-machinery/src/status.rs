@@ -87,10 +87,12 @@ impl Status {
 
     /// 500 `InternalError` as `apierrors.NewInternalError` words it.
     pub fn internal(message: impl std::fmt::Display) -> Self {
-        Self::failure(500, "InternalError", format!("Internal error occurred: {message}")).with_details(Details {
-            causes: vec![Cause { message: message.to_string(), ..Cause::default() }],
-            ..Details::default()
-        })
+        Self::failure(500, "InternalError", format!("Internal error occurred: {message}")).with_details(
+            Details {
+                causes: vec![Cause { message: message.to_string(), ..Cause::default() }],
+                ..Details::default()
+            },
+        )
     }
 
     /// 404 `NotFound` for an object. `resource` is the plural name.
@@ -101,8 +103,12 @@ impl Status {
 
     /// 409 `AlreadyExists`.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        Self::failure(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(group, resource)))
-            .with_details(named(group, resource, name))
+        Self::failure(
+            409,
+            "AlreadyExists",
+            format!("{} \"{name}\" already exists", qualified(group, resource)),
+        )
+        .with_details(named(group, resource, name))
     }
 
     /// 409 `Conflict`: the operation cannot be fulfilled because of `why`.

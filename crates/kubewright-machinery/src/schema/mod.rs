@@ -8,7 +8,19 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use regex::Regex;
 use serde_json::Value;
+
+pub mod default;
+pub mod embedded;
+pub mod format;
+pub mod list_map;
+pub mod object_meta;
+pub mod openapi;
+pub mod prune;
+pub mod re2;
+pub mod structural;
+pub mod validate;
 
 /// A shared schema node. Cloning is a reference count.
 ///
@@ -121,8 +133,10 @@ pub struct Schema {
     pub default: Option<Box<Value>>,
     /// Fields of an object.
     pub properties: BTreeMap<Box<str>, SchemaRef>,
-    /// Values of a map.
+    /// Values of a map. `additionalProperties: true` is [`Schema::untyped`].
     pub additional: Option<SchemaRef>,
+    /// `additionalProperties: false`: other fields are invalid (they are not pruned).
+    pub additional_false: bool,
     /// Items of an array.
     pub items: Option<SchemaRef>,
     /// Required fields.
@@ -135,6 +149,8 @@ pub struct Schema {
     pub list_map_keys: Vec<Box<str>>,
     /// `x-kubernetes-map-type: atomic` (objects and maps).
     pub map_atomic: bool,
+    /// Whether `x-kubernetes-map-type` was stated; an unstated one behaves as granular.
+    pub map_type_stated: bool,
     /// Strategic merge facts; only built-in kinds have them.
     pub patch: Option<Box<PatchFacts>>,
     /// Value validations.
@@ -143,6 +159,10 @@ pub struct Schema {
     pub title: Option<Box<str>>,
     /// `description`.
     pub description: Option<Box<str>>,
+    /// `externalDocs`.
+    pub external_docs: Option<Box<Value>>,
+    /// `example`.
+    pub example: Option<Box<Value>>,
     /// Name of the built-in type (`io.k8s.api.core.v1.Pod`), where it is one: `$ref` of OpenAPI.
     pub name: Option<Box<str>>,
 }
@@ -151,6 +171,44 @@ impl Schema {
     /// A schema that allows and keeps everything.
     pub fn any() -> Self {
         Self { preserve_unknown_fields: true, ..Self::default() }
+    }
+
+    /// The values of `additionalProperties: true`: any scalar or list, while the fields of objects are unknown.
+    pub fn untyped() -> Self {
+        Self { nullable: true, ..Self::default() }
+    }
+
+    /// Whether this is [`Schema::untyped`].
+    pub fn is_untyped(&self) -> bool {
+        self.nullable
+            && self.ty.is_none()
+            && !self.int_or_string
+            && !self.preserve_unknown_fields
+            && !self.embedded_resource
+            && self.properties.is_empty()
+            && self.additional.is_none()
+            && self.items.is_none()
+            && self.validation.is_none()
+            && self.default.is_none()
+    }
+
+    /// Whether this node or one below has `x-kubernetes-validations`. Named built-in types are not entered
+    /// (they have none, and may be recursive).
+    pub fn has_rules(&self) -> bool {
+        if self.name.is_some() {
+            return false;
+        }
+        let own = self.validation.as_deref().is_some_and(|v| {
+            !v.rules.is_empty()
+                || v.all_of.iter().chain(&v.any_of).chain(&v.one_of).any(Schema::has_rules)
+                || v.not.as_deref().is_some_and(Schema::has_rules)
+        });
+        own || self.properties.values().chain(&self.additional).chain(&self.items).any(|s| s.has_rules())
+    }
+
+    /// The schema of the field `name` of an object: its property, or else what all other fields are.
+    pub fn field(&self, name: &str) -> Option<&Schema> {
+        self.properties.get(name).or(self.additional.as_ref()).map(|s| &**s)
     }
 }
 
@@ -195,4 +253,13 @@ pub struct Validation {
     pub not: Option<Box<Schema>>,
     /// `x-kubernetes-validations` (CEL), kept as they are.
     pub rules: Vec<Value>,
+    /// `pattern`, compiled when first used; none where it does not compile.
+    pub regex: OnceLock<Option<Regex>>,
+}
+
+impl Validation {
+    /// The compiled pattern. Compiles once; the first call costs some microseconds.
+    pub fn regex(&self) -> Option<&Regex> {
+        self.regex.get_or_init(|| self.pattern.as_deref().and_then(|p| re2::compile(p).ok())).as_ref()
+    }
 }
