@@ -6,5 +6,6 @@
 
 pub mod field;
 pub mod names;
+pub mod fieldset;
 pub mod schema;
 pub mod status;
