@@ -4,8 +4,15 @@
 //! are plain [`serde_json::Value`]s; what is known of their types is a [`schema::Schema`], the same
 //! for built-in kinds (from a catalogue) and for custom resources (from their definition).
 
+pub mod decode;
 pub mod field;
-pub mod names;
 pub mod fieldset;
+pub mod gvk;
+pub mod meta;
+pub mod names;
+pub mod quantity;
+pub mod scan;
 pub mod schema;
+pub mod selector;
 pub mod status;
+pub mod time;

@@ -97,8 +97,12 @@ impl Status {
 
     /// 404 `NotFound` for an object. `resource` is the plural name.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        Self::failure(404, "NotFound", format!("{} \"{name}\" not found", qualified(group, resource)))
-            .with_details(named(group, resource, name))
+        Self::failure(
+            404,
+            "NotFound",
+            format!("{} {} not found", qualified(group, resource), field::quote(name)),
+        )
+        .with_details(named(group, resource, name))
     }
 
     /// 409 `AlreadyExists`.
@@ -106,7 +110,7 @@ impl Status {
         Self::failure(
             409,
             "AlreadyExists",
-            format!("{} \"{name}\" already exists", qualified(group, resource)),
+            format!("{} {} already exists", qualified(group, resource), field::quote(name)),
         )
         .with_details(named(group, resource, name))
     }
@@ -116,7 +120,11 @@ impl Status {
         Self::failure(
             409,
             "Conflict",
-            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource)),
+            format!(
+                "Operation cannot be fulfilled on {} {}: {why}",
+                qualified(group, resource),
+                field::quote(name)
+            ),
         )
         .with_details(named(group, resource, name))
     }
@@ -128,9 +136,116 @@ impl Status {
         } else if name.is_empty() {
             format!("{} is forbidden: {why}", qualified(group, resource))
         } else {
-            format!("{} \"{name}\" is forbidden: {why}", qualified(group, resource))
+            format!("{} {} is forbidden: {why}", qualified(group, resource), field::quote(name))
         };
         Self::failure(403, "Forbidden", message).with_details(named(group, resource, name))
+    }
+
+    /// 409 `AlreadyExists` after a name made from generateName met existing objects too often.
+    pub fn generate_name_conflict(group: &str, resource: &str, name: &str, retry_after_seconds: u32) -> Self {
+        let message = format!(
+            "{} {} already exists, the server was not able to generate a unique name for the object",
+            qualified(group, resource),
+            field::quote(name)
+        );
+        Self::failure(409, "AlreadyExists", message)
+            .with_details(Details { retry_after_seconds, ..named(group, resource, name) })
+    }
+
+    /// 401 `Unauthorized`.
+    pub fn unauthorized(message: &str) -> Self {
+        Self::failure(401, "Unauthorized", if message.is_empty() { "not authorized" } else { message })
+    }
+
+    /// 409 `Conflict` of a server-side apply, with a cause per field.
+    pub fn apply_conflict(message: impl Into<String>, causes: Vec<Cause>) -> Self {
+        Self::failure(409, "Conflict", message).with_details(Details { causes, ..Details::default() })
+    }
+
+    /// 410 `Expired`: a resourceVersion or continue token that history no longer reaches.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::failure(410, "Expired", message)
+    }
+
+    /// 410 `Gone`.
+    pub fn gone(message: impl Into<String>) -> Self {
+        Self::failure(410, "Gone", message)
+    }
+
+    /// 405 `MethodNotAllowed`: `action` is a verb of the API, such as `create`.
+    pub fn method_not_supported(group: &str, resource: &str, action: &str) -> Self {
+        let what = qualified(group, resource);
+        Self::failure(
+            405,
+            "MethodNotAllowed",
+            format!("{action} is not supported on resources of kind \"{what}\""),
+        )
+        .with_details(named(group, resource, ""))
+    }
+
+    /// 405 `MethodNotAllowed` for a method that a path does not have.
+    pub fn method_not_allowed() -> Self {
+        Self::failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+        .with_details(Details::default())
+    }
+
+    /// 404 `NotFound` for a path that nobody serves.
+    pub fn path_not_found() -> Self {
+        Self::failure(404, "NotFound", "the server could not find the requested resource")
+            .with_details(Details::default())
+    }
+
+    /// 422 `Invalid` of a patch whose operation cannot be done on this object; it has no words of its own.
+    pub fn unprocessable() -> Self {
+        Self::failure(422, "Invalid", "the server rejected our request due to an error in our request")
+            .with_details(Details::default())
+    }
+
+    /// 406 `NotAcceptable` with the media types that would be.
+    pub fn not_acceptable(accepted: &[&str]) -> Self {
+        Self::failure(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {}", accepted.join(", ")),
+        )
+    }
+
+    /// 415 `UnsupportedMediaType` with the media types that would be.
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
+        Self::failure(
+            415,
+            "UnsupportedMediaType",
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {}",
+                accepted.join(", ")
+            ),
+        )
+    }
+
+    /// 413 `RequestEntityTooLarge`.
+    pub fn too_large(message: impl std::fmt::Display) -> Self {
+        Self::failure(413, "RequestEntityTooLarge", format!("Request entity too large: {message}"))
+    }
+
+    /// 429 `TooManyRequests`, to be tried again after some seconds.
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self::failure(429, "TooManyRequests", message)
+            .with_details(Details { retry_after_seconds, ..Details::default() })
+    }
+
+    /// 503 `ServiceUnavailable`.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::failure(503, "ServiceUnavailable", message)
+    }
+
+    /// 504 `Timeout`, to be tried again after some seconds.
+    pub fn timeout(message: impl std::fmt::Display, retry_after_seconds: u32) -> Self {
+        Self::failure(504, "Timeout", format!("Timeout: {message}"))
+            .with_details(Details { retry_after_seconds, ..Details::default() })
     }
 
     /// 422 `Invalid` with one cause per field error. `kind` is the kind's name, not the resource.
@@ -139,11 +254,7 @@ impl Status {
             .iter()
             .map(|e| Cause { reason: e.kind.cause().into(), message: e.body(), field: e.field.clone() })
             .collect();
-        let what = if name.is_empty() {
-            format!("{} \"\"", qualified(group, kind))
-        } else {
-            format!("{} \"{name}\"", qualified(group, kind))
-        };
+        let what = format!("{} {}", qualified(group, kind), field::quote(name));
         let message = match field::aggregate(errors) {
             Some(text) => format!("{what} is invalid: {text}"),
             None => format!("{what} is invalid"),

@@ -131,7 +131,7 @@ fn resource_faults(fields: &serde_json::Map<String, Value>, path: &Path<'_>, err
                 }
             }
             Some(Value::String(text)) => {
-                let faults = names::dns1035_label(&text.to_lowercase());
+                let faults = names::is_dns1035_label(&text.to_lowercase());
                 if !faults.is_empty() {
                     let detail =
                         format!("may have mixed case, but should otherwise match: {}", faults.join(","));
@@ -157,10 +157,10 @@ fn metadata_faults(metadata: &Value, path: &Path<'_>, errors: &mut Vec<Error>) {
         let path = path.child(name);
         errors.extend(faults.into_iter().map(|fault| Error::invalid(&path, text(name), fault)));
     };
-    add("generateName", names::path_segment(text("generateName"), true));
-    add("name", names::path_segment(text("name"), false));
+    add("generateName", names::name_is_path_segment(text("generateName"), true));
+    add("name", names::name_is_path_segment(text("name"), false));
     if !text("namespace").is_empty() {
-        add("namespace", names::dns1123_label(text("namespace")));
+        add("namespace", names::is_dns1123_label(text("namespace")));
     }
     if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|n| *n < 0) {
         let detail = "must be greater than or equal to 0";
@@ -170,18 +170,18 @@ fn metadata_faults(metadata: &Value, path: &Path<'_>, errors: &mut Vec<Error>) {
     let labels = path.child("labels");
     for (key, value) in entries("labels") {
         let value = value.as_str().unwrap_or("");
-        errors.extend(names::qualified(key).into_iter().map(|e| Error::invalid(&labels, key.as_str(), e)));
-        errors.extend(names::label_value(value).into_iter().map(|e| Error::invalid(&labels, value, e)));
+        errors.extend(names::is_qualified_name(key).into_iter().map(|e| Error::invalid(&labels, key.as_str(), e)));
+        errors.extend(names::is_label_value(value).into_iter().map(|e| Error::invalid(&labels, value, e)));
     }
     let annotations = path.child("annotations");
     for (key, _) in entries("annotations") {
-        let faults = names::qualified(&key.to_lowercase());
+        let faults = names::is_qualified_name(&key.to_lowercase());
         errors.extend(faults.into_iter().map(|e| Error::invalid(&annotations, key.as_str(), e)));
     }
     let finalizers = path.child("finalizers");
     let items = metadata.get("finalizers").and_then(Value::as_array).into_iter().flatten();
     for finalizer in items.filter_map(Value::as_str) {
-        let faults = names::qualified(finalizer);
+        let faults = names::is_qualified_name(finalizer);
         errors.extend(faults.into_iter().map(|e| Error::invalid(&finalizers, finalizer, e)));
     }
 }

@@ -154,7 +154,7 @@ impl Validator<'_> {
     }
 
     fn fault(&self, kind: Kind, name: &Name<'_>, value: Value, message: String) -> Fault {
-        let error = Error { kind, field: self.field(name), value, detail: message.clone() };
+        let error = Error { kind, field: self.field(name), value, detail: message.clone(), shown: None };
         Fault { message, error }
     }
 

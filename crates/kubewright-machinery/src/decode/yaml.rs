@@ -1,0 +1,152 @@
+//! YAML → the same tree as JSON. Scalars have YAML 1.1's meaning, as Kubernetes reads it (`yes` is a boolean);
+//! duplicate keys are noted with their line, and the last wins.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
+
+use super::parse::Node;
+use super::{Error, MAX_DEPTH};
+
+/// The first document, and its duplicate keys in the order of the text.
+pub(super) fn parse(bytes: &[u8]) -> Result<(Node, Vec<String>), Error> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+    };
+    let duplicates = RefCell::new(Vec::new());
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::Yaml("invalid UTF-8".into()))?;
+    let text = first_document(text);
+    if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#') || l.trim() == "---") {
+        return Ok((Node::Null, Vec::new()));
+    }
+    let seed = Tree { duplicates: &duplicates, depth: 0 };
+    let node = serde_saphyr::with_deserializer_from_str_with_options(text, options, |d| seed.deserialize(d))
+        .map_err(|e| match e.location() {
+            Some(at) if !e.to_string().starts_with("line") => Error::Yaml(format!("line {}: {e}", at.line())),
+            _ => Error::Yaml(e.to_string()),
+        })?;
+    Ok((node, duplicates.into_inner()))
+}
+
+/// Up to the `---` that begins a second document.
+fn first_document(text: &str) -> &str {
+    let mut at = 0;
+    let mut content = false;
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_end();
+        if bare == "---" || bare.starts_with("--- ") {
+            if content {
+                return &text[..at];
+            }
+            content = bare != "---";
+        } else if !bare.is_empty() && !bare.starts_with(['#', '%']) {
+            content = true;
+        }
+        at += line.len();
+    }
+    text
+}
+
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    duplicates: &'a RefCell<Vec<String>>,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        if self.depth > MAX_DEPTH {
+            return Err(D::Error::custom("exceeded max depth"));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// A key: any scalar, as its text.
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Key)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value that JSON can hold")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Number(value.to_string().into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Number(value.to_string().into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+        match serde_json::Number::from_f64(value) {
+            Some(number) => Ok(Node::Number(crate::field::number(&number).into())),
+            None => Err(E::custom("a number that JSON can't hold")),
+        }
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::String(value.to_string()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let below = Tree { depth: self.depth + 1, ..self };
+        let mut out = Vec::new();
+        while let Some(item) = items.next_element_seed(below)? {
+            out.push(item);
+        }
+        Ok(Node::Array(out))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
+        let below = Tree { depth: self.depth + 1, ..self };
+        let mut out: Vec<(String, Node)> = Vec::new();
+        while let Some(key) = members.next_key::<Spanned<Key>>()? {
+            let line = key.referenced.line();
+            let Key(name) = key.value;
+            let value = members.next_value_seed(below)?;
+            match out.iter_mut().find(|(k, _)| *k == name) {
+                Some(before) => {
+                    let fault = format!("line {line}: key {} already set in map", crate::field::quote(&name));
+                    self.duplicates.borrow_mut().push(fault);
+                    before.1 = value;
+                }
+                None => out.push((name, value)),
+            }
+        }
+        Ok(Node::Object(out))
+    }
+}

@@ -1,0 +1,473 @@
+//! Quantities of resources (`resource.Quantity`): `500m`, `1Gi`, `1e3`. Parsing, the form that a server writes
+//! back, comparison and arithmetic, exact within 38 decimal digits and saturating beyond.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+/// A text is no quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a number and a suffix.
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Format,
+    /// The number has too many digits, or none.
+    #[error("unable to parse numeric part of quantity")]
+    Number,
+    /// No such suffix.
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+}
+
+/// The family of suffixes that a quantity is written with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `n u m k M G T P E`.
+    #[default]
+    DecimalSi,
+    /// `Ki Mi Gi Ti Pi Ei`.
+    BinarySi,
+    /// `e3`.
+    DecimalExponent,
+}
+
+/// Power of ten of the smallest part that a quantity keeps.
+const NANO: i32 = -9;
+/// Exponents further from zero are refused: no resource is counted so.
+const MAX_EXPONENT: i64 = 1000;
+
+/// `mantissa × 10^scale`, and how it is written. Equality and order are those of the amounts.
+#[derive(Clone, Debug, Default)]
+pub struct Quantity {
+    mantissa: i128,
+    scale: i32,
+    format: Format,
+    /// The text it was read from, where that is written back as it is.
+    text: Option<Box<str>>,
+}
+
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
+enum Suffix {
+    Ten(i32, Format),
+    Two(u32),
+}
+
+fn suffix(text: &str) -> Option<Suffix> {
+    if let Some((_, exponent)) = DECIMAL.iter().find(|(s, _)| *s == text) {
+        return Some(Suffix::Ten(*exponent, Format::DecimalSi));
+    }
+    if let Some(power) = BINARY.iter().skip(1).position(|s| *s == text) {
+        return Some(Suffix::Two(10 * (power as u32 + 1)));
+    }
+    let exponent: i64 = text.strip_prefix(['e', 'E'])?.parse().ok()?;
+    let exponent = i32::try_from(exponent).ok().filter(|e| i64::from(*e).abs() <= MAX_EXPONENT)?;
+    Some(Suffix::Ten(exponent, Format::DecimalExponent))
+}
+
+/// Splits off leading bytes that hold.
+fn split(text: &str, holds: impl Fn(u8) -> bool) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(|b| holds(*b)).count())
+}
+
+impl FromStr for Quantity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.is_empty() {
+            return Err(Error::Format);
+        }
+        let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+        let negative = text.starts_with('-');
+        let (whole, rest) = split(unsigned, |b| b.is_ascii_digit());
+        let (fraction, rest) = match rest.strip_prefix('.') {
+            Some(rest) => split(rest, |b| b.is_ascii_digit()),
+            None => ("", rest),
+        };
+        let (letters, tail) = split(rest, |b| b"eEinumkKMGTP".contains(&b));
+        let digits = tail.strip_prefix(['+', '-']).unwrap_or(tail);
+        if !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Error::Format);
+        }
+        let found = suffix(&rest[..letters.len() + tail.len()]).ok_or(Error::Suffix)?;
+        // Without any digit the number is zero, as in Kubernetes.
+        let whole = whole.trim_start_matches('0');
+        let shifted = format!("{}{fraction}", if whole.is_empty() { "0" } else { whole });
+        let number: i128 = shifted.parse().map_err(|_| Error::Number)?;
+        let places = i32::try_from(fraction.len()).map_err(|_| Error::Number)?;
+        let (mut mantissa, mut scale, mut format) = match found {
+            Suffix::Ten(exponent, format) => (number, exponent - places, format),
+            Suffix::Two(bits) => {
+                (number.checked_mul(1 << bits).ok_or(Error::Number)?, -places, Format::BinarySi)
+            }
+        };
+        // Short enough numbers in a tidy form are written back as they came, as Kubernetes' fast path has it.
+        let length = shifted.len() as i32;
+        let tidy = match found {
+            Suffix::Ten(..) => {
+                length <= 18
+                    && scale >= NANO
+                    && scale % 3 == 0
+                    && !shifted.ends_with("000")
+                    && !shifted.starts_with('0')
+            }
+            Suffix::Two(bits) => {
+                let precision = 14 - length - (bits as i32 * 3) / 10;
+                fraction.is_empty() && precision >= 0 && number & 7 != 0
+            }
+        };
+        if scale < NANO {
+            mantissa = div_away(mantissa, pow10(NANO.abs_diff(scale)));
+            scale = NANO;
+        }
+        if format == Format::BinarySi {
+            let max = Self { mantissa: i128::from(i64::MAX), ..Self::default() };
+            let parsed = Self { mantissa, scale, ..Self::default() };
+            if parsed > max {
+                (mantissa, scale) = (max.mantissa, 0);
+            } else if mantissa != 0 && parsed < Self::new(1, Format::DecimalSi) {
+                format = Format::DecimalSi;
+            }
+        }
+        let sign = if negative { -1 } else { 1 };
+        Ok(Self { mantissa: sign * mantissa, scale, format, text: tidy.then(|| text.into()) })
+    }
+}
+
+/// 10^exponent; none past 38 digits.
+fn pow10(exponent: u32) -> Option<i128> {
+    10i128.checked_pow(exponent)
+}
+
+/// Division that rounds away from zero; a divisor past 38 digits gives a last unit for anything but zero.
+fn div_away(value: i128, divisor: Option<i128>) -> i128 {
+    match divisor {
+        Some(divisor) => {
+            let quotient = value / divisor;
+            if value % divisor == 0 { quotient } else { quotient + value.signum() }
+        }
+        None => value.signum(),
+    }
+}
+
+impl Quantity {
+    /// A whole amount.
+    pub fn new(value: i64, format: Format) -> Self {
+        Self { mantissa: value.into(), scale: 0, format, text: None }
+    }
+
+    /// Thousandths.
+    pub fn milli(value: i64, format: Format) -> Self {
+        Self { mantissa: value.into(), scale: -3, format, text: None }
+    }
+
+    /// Reads a JSON string or number; null is zero, as in Kubernetes.
+    ///
+    /// # Errors
+    /// When the value is neither, or no quantity.
+    pub fn from_value(value: &Value) -> Result<Self, Error> {
+        match value {
+            Value::Null => Ok(Self::default()),
+            Value::String(text) => text.trim().parse(),
+            other => other.to_string().parse(),
+        }
+    }
+
+    /// The family of suffixes.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether the amount is zero.
+    pub fn is_zero(&self) -> bool {
+        self.mantissa == 0
+    }
+
+    /// -1, 0 or 1.
+    pub fn signum(&self) -> i8 {
+        self.mantissa.signum() as i8
+    }
+
+    /// The amount in units of 10^scale, rounded away from zero, saturating.
+    pub fn scaled_value(&self, scale: i32) -> i64 {
+        let value = if self.scale >= scale {
+            pow10(self.scale.abs_diff(scale))
+                .and_then(|p| self.mantissa.checked_mul(p))
+                .unwrap_or(saturated(self.mantissa))
+        } else {
+            div_away(self.mantissa, pow10(scale.abs_diff(self.scale)))
+        };
+        i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// The amount, rounded away from zero to a whole number, saturating.
+    pub fn value(&self) -> i64 {
+        self.scaled_value(0)
+    }
+
+    /// The amount in thousandths, rounded away from zero, saturating.
+    pub fn milli_value(&self) -> i64 {
+        self.scaled_value(-3)
+    }
+
+    /// The nearest floating-point number.
+    pub fn as_f64(&self) -> f64 {
+        self.mantissa as f64 * 10f64.powi(self.scale)
+    }
+
+    /// Whether the amount is a whole number.
+    pub fn is_integer(&self) -> bool {
+        self.scale >= 0 || pow10(self.scale.unsigned_abs()).is_some_and(|p| self.mantissa % p == 0)
+    }
+
+    /// Rounds away from zero to a multiple of 10^scale; returns whether nothing was lost.
+    pub fn round_up(&mut self, scale: i32) -> bool {
+        if self.scale >= scale {
+            return true;
+        }
+        let before = self.clone();
+        self.mantissa = div_away(self.mantissa, pow10(scale.abs_diff(self.scale)));
+        self.scale = scale;
+        self.text = None;
+        before == *self
+    }
+
+    /// Both mantissas at the smaller scale; none when that takes more than 38 digits.
+    fn aligned(&self, other: &Self) -> Option<(i128, i128, i32)> {
+        let scale = self.scale.min(other.scale);
+        let at = |q: &Self| {
+            if q.mantissa == 0 {
+                Some(0)
+            } else {
+                pow10(q.scale.abs_diff(scale)).and_then(|p| q.mantissa.checked_mul(p))
+            }
+        };
+        Some((at(self)?, at(other)?, scale))
+    }
+
+    fn combine(&mut self, other: &Self, op: fn(i128, i128) -> Option<i128>, sign: i128) {
+        if self.is_zero() {
+            self.format = other.format;
+        }
+        self.text = None;
+        match self.aligned(other).and_then(|(a, b, scale)| Some((op(a, b)?, scale))) {
+            Some((mantissa, scale)) => (self.mantissa, self.scale) = (mantissa, scale),
+            // Amounts so far apart that the lesser has no weight.
+            None if other.as_f64().abs() > self.as_f64().abs() => {
+                (self.mantissa, self.scale) = (other.mantissa.saturating_mul(sign), other.scale);
+            }
+            None => {}
+        }
+    }
+
+    /// Adds; zero takes the other's format.
+    pub fn add(&mut self, other: &Self) {
+        self.combine(other, i128::checked_add, 1);
+    }
+
+    /// Subtracts; zero takes the other's format.
+    pub fn sub(&mut self, other: &Self) {
+        self.combine(other, i128::checked_sub, -1);
+    }
+
+    /// Multiplies by a whole number, saturating.
+    pub fn mul(&mut self, factor: i64) {
+        self.text = None;
+        self.mantissa = self.mantissa.saturating_mul(factor.into());
+    }
+
+    /// The amount with the other sign.
+    pub fn neg(&mut self) {
+        self.text = None;
+        self.mantissa = self.mantissa.saturating_neg();
+    }
+}
+
+fn saturated(sign: i128) -> i128 {
+    if sign < 0 { i128::MIN } else { i128::MAX }
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Quantity {}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match self.aligned(other) {
+            Some((a, b, _)) => a.cmp(&b),
+            None => {
+                // Only the one with the greater scale can have overflowed; it is further from zero.
+                let (a, b) = (self.mantissa.signum(), other.mantissa.signum());
+                a.cmp(&b).then_with(|| {
+                    let magnitudes = self.scale.cmp(&other.scale);
+                    if a < 0 { magnitudes.reverse() } else { magnitudes }
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    /// The form that a server writes back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = &self.text {
+            return f.write_str(text);
+        }
+        if self.is_zero() {
+            return f.write_str("0");
+        }
+        if self.format == Format::BinarySi && self.is_integer() {
+            let whole = if self.scale >= 0 {
+                pow10(self.scale.unsigned_abs()).and_then(|p| self.mantissa.checked_mul(p))
+            } else {
+                pow10(self.scale.unsigned_abs()).map(|p| self.mantissa / p)
+            };
+            if let Some(mut whole) = whole.filter(|w| w.unsigned_abs() >= 1024) {
+                let mut power = 0;
+                while whole % 1024 == 0 && power + 1 < BINARY.len() {
+                    whole /= 1024;
+                    power += 1;
+                }
+                return write!(f, "{whole}{}", BINARY[power]);
+            }
+        }
+        let (mut amount, mut exponent) = (self.mantissa, self.scale);
+        while amount % 10 == 0 {
+            amount /= 10;
+            exponent += 1;
+        }
+        let limit = if self.format == Format::DecimalExponent { i32::MAX - 2 } else { 18 };
+        let target = (exponent - exponent.rem_euclid(3)).min(limit);
+        let zeros = usize::try_from(exponent - target).unwrap_or(0);
+        match self.format {
+            Format::DecimalExponent if target == 0 => write!(f, "{amount}{:0<zeros$}", ""),
+            Format::DecimalExponent => write!(f, "{amount}{:0<zeros$}e{target}", ""),
+            _ => {
+                let suffix = DECIMAL.iter().find(|(_, e)| *e == target).map_or("", |(s, _)| s);
+                write!(f, "{amount}{:0<zeros$}{suffix}", "")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn canonical(text: &str) -> String {
+        text.parse::<Quantity>().map_or_else(|e| e.to_string(), |q| q.to_string())
+    }
+
+    #[test]
+    fn quantities_are_written_back_as_a_real_server_does() {
+        for (text, expected) in [
+            ("1000m", "1"),
+            ("1024Mi", "1Gi"),
+            ("0.5", "500m"),
+            ("0.5Gi", "512Mi"),
+            ("1", "1"),
+            ("1073741824", "1073741824"),
+            ("0.25", "250m"),
+            ("1e3", "1e3"),
+            ("1e9", "1e9"),
+            ("1500", "1500"),
+            ("128974848", "128974848"),
+            ("1000", "1k"),
+            ("129e6", "129e6"),
+            ("129M", "129M"),
+            ("1.5", "1500m"),
+            ("1.5Gi", "1536Mi"),
+            ("123Mi", "123Mi"),
+            ("0.0001", "100u"),
+            ("1Ki", "1Ki"),
+            ("+1", "+1"),
+            ("01Gi", "01Gi"),
+            ("1.", "1."),
+            (".5Gi", "512Mi"),
+            ("100m", "100m"),
+            ("1E", "1E"),
+            ("-1", "-1"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("10Ei", "9223372036854775807"),
+            ("0", "0"),
+            ("1e-12", "1e-9"),
+            ("0.1Ki", "102400m"),
+            ("1Mi", "1Mi"),
+            ("1025Ki", "1025Ki"),
+            ("1e4", "10e3"),
+        ] {
+            assert_eq!(canonical(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn faults_have_kubernetes_words() {
+        for text in ["1x", "", "abc", "true", "1Gi ", "1 "] {
+            assert!(matches!(text.parse::<Quantity>(), Err(Error::Format)), "{text}");
+        }
+        assert_eq!(canonical("1mi"), "unable to parse quantity's suffix");
+        assert_eq!(canonical("1KiB"), Error::Format.to_string());
+    }
+
+    #[test]
+    fn values_of_json_are_read() {
+        assert_eq!(Quantity::from_value(&serde_json::json!(1e9)).unwrap().value(), 1_000_000_000);
+        assert_eq!(Quantity::from_value(&serde_json::json!(" 1 ")).unwrap().to_string(), "1");
+        assert!(Quantity::from_value(&Value::Null).unwrap().is_zero());
+        assert!(Quantity::from_value(&serde_json::json!({})).is_err());
+    }
+
+    #[test]
+    fn rounding_goes_away_from_zero() {
+        let mut q: Quantity = "100u".parse().unwrap();
+        assert!(!q.round_up(-3));
+        assert_eq!(q.to_string(), "1m");
+        assert_eq!("1500m".parse::<Quantity>().unwrap().value(), 2);
+        assert_eq!("-1500m".parse::<Quantity>().unwrap().value(), -2);
+    }
+
+    #[test]
+    fn arithmetic_keeps_the_format_of_the_first_that_is_not_zero() {
+        let mut sum = Quantity::default();
+        sum.add(&"1Gi".parse().unwrap());
+        sum.add(&"512Mi".parse().unwrap());
+        assert_eq!(sum.to_string(), "1536Mi");
+        sum.sub(&"1.5Gi".parse().unwrap());
+        assert!(sum.is_zero());
+        let mut cpu: Quantity = "500m".parse().unwrap();
+        cpu.mul(3);
+        assert_eq!(cpu.to_string(), "1500m");
+        assert!("1e100".parse::<Quantity>().unwrap() > "9E".parse().unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn the_written_form_reads_back_as_the_same_amount(m in -1_000_000_000i64..1_000_000_000, suffix in "(n|u|m||k|M|G|T|P|E|Ki|Mi|Gi|e3|e-2|E1)", fraction in "(|\\.[0-9]{1,3})") {
+            let q: Quantity = format!("{m}{fraction}{suffix}").parse().unwrap();
+            let text = q.to_string();
+            prop_assert_eq!(&text.parse::<Quantity>().unwrap(), &q, "{}", text);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[+-]?[0-9.]{0,45}[eEinumkKMGTPi]{0,3}[-+0-9]{0,12}") {
+            if let Ok(q) = text.parse::<Quantity>() {
+                let _ = (q.to_string(), q.value(), q.milli_value(), q.as_f64(), q.cmp(&Quantity::new(1, Format::BinarySi)));
+            }
+        }
+    }
+}
