@@ -1,6 +1,7 @@
 //! What holds while many write, read and watch at once.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::{EventKind, Range};
@@ -145,30 +146,34 @@ pub(super) async fn a_list_and_a_watch_from_it_miss_nothing_between_them(store: 
 pub(super) async fn a_list_during_writes_shows_one_revision(store: Shared) {
     // Every round writes the keys in order, so that at each revision their rounds never rise from key to key.
     const KEYS: usize = 1500;
+    const LISTS: usize = 20;
     for key in 0..KEYS {
-        put(&store, &format!("/p/{key:04}"), "0").await;
+        put(&store, &format!("/p/{key:04}"), "000000000").await;
     }
+    let done = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn({
-        let store = Arc::clone(&store);
+        let (store, done) = (Arc::clone(&store), Arc::clone(&done));
         async move {
-            for round in 1..4 {
-                for key in 0..KEYS {
-                    put(&store, &format!("/p/{key:04}"), &round.to_string()).await;
-                    tokio::task::yield_now().await;
+            for write in KEYS.. {
+                if done.load(Ordering::Relaxed) {
+                    return write - KEYS;
                 }
+                put(&store, &format!("/p/{:04}", write % KEYS), &format!("{:09}", write / KEYS)).await;
+                tokio::task::yield_now().await;
             }
+            0
         }
     });
-    let mut lists = 0;
-    while !writer.is_finished() || lists == 0 {
+    for list in 0..LISTS {
+        // So many writes at least have happened, whoever runs first.
+        store.wait_for(newest(&store).await + list as u64).await.expect("the writer goes on");
         let page = store.range(Range::all("/p/"), None).await.expect("a list");
         assert_eq!(page.entries.len(), KEYS);
         assert!(page.entries.iter().all(|entry| entry.revision <= page.revision));
         assert!(page.entries.is_sorted_by(|one, next| one.value >= next.value), "torn at {}", page.revision);
-        lists += 1;
-        tokio::task::yield_now().await;
     }
-    writer.await.expect("the writer ends");
+    done.store(true, Ordering::Relaxed);
+    assert!(writer.await.expect("the writer ends") > 0);
 }
 
 pub(super) async fn a_write_is_seen_by_reads_that_start_after_it(store: Shared) {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::{Entry, Event, Expect, Store, StoreError, Watch};
 
 /// A test that takes longer is stuck: nothing here waits for time to pass.
-const STUCK: Duration = Duration::from_secs(30);
+const STUCK: Duration = Duration::from_secs(120);
 
 macro_rules! suite {
     ($($module:ident { $($name:ident),* $(,)? })*) => {

@@ -7,6 +7,7 @@
 //! What never happens: value bytes are copied, a writer waits for a whole list, or a deleted key leaves anything
 //! behind once its deletion has been compacted.
 
+mod heap;
 mod table;
 
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use table::{Found, Table};
 
 /// Keys read under one hold of the lock.
 const CHUNK: usize = 512;
+
+/// A compaction that freed more bytes than this asks the allocator to give memory back to the system.
+const GIVE_BACK: usize = 1 << 20;
 
 /// How much history the engine keeps by itself. What is older is compacted as writes go on, a little with each, so
 /// that memory stays bounded without anybody calling [`Store::compact`].
@@ -214,15 +218,33 @@ impl MemoryStore {
             }
             self.compacted.store(revision, Ordering::Release);
         }
+        let mut freed = 0;
+        let mut last = Vec::new();
         loop {
-            let mut table = self.table.write();
-            for _ in 0..CHUNK {
-                match self.log.pop(revision) {
-                    Some(event) => table.forget(&event),
-                    None => return Ok(()),
-                }
+            let forgotten = self.forget_some(revision);
+            if forgotten.is_empty() {
+                break;
             }
+            freed += forgotten.iter().map(|event| event.weight()).sum::<usize>();
+            // The values of the turn before are freed here, outside the lock.
+            last = forgotten;
         }
+        if freed > GIVE_BACK {
+            heap::give_back(last);
+        }
+        Ok(())
+    }
+
+    /// Forgets what the next few events up to `revision` replaced, and hands over these events.
+    fn forget_some(&self, revision: u64) -> Vec<Arc<Event>> {
+        let mut forgotten = Vec::with_capacity(CHUNK);
+        let mut table = self.table.write();
+        while forgotten.len() < CHUNK {
+            let Some(event) = self.log.pop(revision) else { break };
+            table.forget(&event);
+            forgotten.push(event);
+        }
+        forgotten
     }
 }
 

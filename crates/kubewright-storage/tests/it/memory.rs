@@ -1,6 +1,7 @@
 //! What the memory engine promises beyond the contract: bounded history, and memory given back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kubewright_storage::{Expect, MemoryStore, Range, Retention, Size, Store, StoreError};
@@ -116,24 +117,26 @@ async fn a_read_of_the_newest_state_never_fails_for_its_age() {
     for index in 0..2_000 {
         put(&store, &format!("/p/{index:04}"), 1).await;
     }
-    let writer = tokio::task::spawn_blocking({
-        let store = Arc::clone(&store);
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (store, done) = (Arc::clone(&store), Arc::clone(&done));
         move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                for index in 0..20_000 {
+                let mut index = 0;
+                while !done.load(Ordering::Relaxed) {
                     put(&store, &format!("/p/{:04}", index % 2_000), 1).await;
+                    index += 1;
                 }
             });
         }
     });
-    let mut lists = 0;
-    while !writer.is_finished() || lists == 0 {
+    for _ in 0..30 {
         assert_eq!(store.range(Range::all("/p/"), None).await.unwrap().entries.len(), 2_000);
         assert_eq!(store.count("/p/", None).await.unwrap(), 2_000);
-        lists += 1;
     }
-    writer.await.unwrap();
+    done.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
 }
 
 #[tokio::test]
@@ -149,4 +152,52 @@ async fn watches_end_when_the_store_goes_after_what_they_have_still_to_give() {
     assert!(waiter.await.unwrap());
     assert_eq!(behind.next().await.unwrap().unwrap().revision, revision);
     assert!(behind.next().await.is_none());
+}
+
+/// Resident memory of this process, in pages.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn memory_goes_back_to_the_system_after_a_compaction() {
+    const ALONE: &str = "KUBEWRIGHT_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        // Resident memory is the process's: measure in one that runs no other test.
+        let alone = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "memory::memory_goes_back_to_the_system_after_a_compaction"])
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&alone.stdout);
+        assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(MemoryStore::default());
+        let fill = |from: usize, to: usize| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for index in from..to {
+                    put(&store, &format!("/registry/things/ns/{index:05}"), 4_000).await;
+                }
+            })
+        };
+        fill(0, 100).await.unwrap();
+        let before = resident();
+        fill(100, 10_100).await.unwrap();
+        let full = resident();
+        assert!(full > before * 2, "the test fills too little: {before} to {full} pages");
+        for index in 100..10_100 {
+            store.delete(&format!("/registry/things/ns/{index:05}"), Expect::Any).await.unwrap();
+        }
+        store.compact(store.revision().await.unwrap()).await.unwrap();
+        let after = resident();
+        assert!(after * 2 <= before * 3, "{before} pages before, {full} full, {after} after");
+        assert_eq!(store.count("/", None).await.unwrap(), 100);
+    });
 }
