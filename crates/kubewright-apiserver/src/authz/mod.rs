@@ -3,6 +3,8 @@
 //! [`Attributes`] flow in, a [`Decision`] comes out. Authorizers are asked in order; the first that allows or denies
 //! decides, and when none has an opinion the request is refused with all reasons given.
 
+pub mod rbac;
+
 use std::borrow::Cow;
 
 use crate::authn::UserInfo;
