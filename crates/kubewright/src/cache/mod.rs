@@ -1,0 +1,115 @@
+//! The shared cache: one informer per kind and scope however many controllers use it, holding objects
+//! as bytes. watch bytes → frames → metadata scan → store and indexes → subscribers.
+//!
+//! Controllers read through their [`Context`](crate::Context); this module is the layer below, for
+//! code that follows kinds it only learns of at run time.
+
+mod backoff;
+mod frame;
+mod informer;
+mod object;
+mod scan;
+mod store;
+mod watch;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+pub use self::backoff::{Backoff, Jitter};
+pub use self::frame::{Frame, Lines, Page, parse as parse_frame, parse_page};
+pub use self::informer::{Delta, Informer, InformerStats, Subscription, What};
+pub(crate) use self::informer::{Expected, Wrote};
+pub use self::object::{Cached, DecodeError, Owner};
+pub use self::store::{Change, Index, Store};
+pub use self::watch::{Effect, Failure, Step, Watch, WatchState};
+use crate::kind::{Key, Kind};
+
+/// Which objects of a kind an informer follows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// All of the cluster.
+    All,
+    /// Those of one namespace.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The namespace it is limited to.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Scope::All => None,
+            Scope::Namespace(namespace) => Some(namespace),
+        }
+    }
+
+    fn includes(&self, key: &Key) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Namespace(namespace) => key.namespace() == Some(namespace),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::All => f.write_str("all namespaces"),
+            Scope::Namespace(namespace) => write!(f, "namespace {namespace}"),
+        }
+    }
+}
+
+/// The informers of a process. Clones share them.
+#[derive(Clone)]
+pub struct Cache {
+    client: kube::Client,
+    informers: Arc<Mutex<HashMap<(Kind, Scope), Weak<informer::Running>>>>,
+}
+
+impl Cache {
+    /// A cache that reads through this client.
+    pub fn new(client: kube::Client) -> Cache {
+        Cache { client, informers: Arc::default() }
+    }
+
+    /// The informer of a kind and scope: the running one, or a new one that starts now. It stops when
+    /// its last handle is dropped. Kinds of the cluster have the scope [`Scope::All`] whatever is asked for.
+    ///
+    /// Needs a tokio runtime.
+    pub fn informer(&self, kind: &Kind, scope: &Scope) -> Informer {
+        let scope = if kind.namespaced { scope.clone() } else { Scope::All };
+        let mut informers = self.informers.lock();
+        informers.retain(|_, running| running.strong_count() > 0);
+        let slot = (kind.clone(), scope.clone());
+        if let Some(running) = informers.get(&slot).and_then(Weak::upgrade) {
+            return Informer(running);
+        }
+        let informer = Informer::start(self.client.clone(), kind.clone(), scope);
+        informers.insert(slot, Arc::downgrade(&informer.0));
+        informer
+    }
+
+    /// The informers that run now.
+    pub fn informers(&self) -> Vec<Informer> {
+        self.informers.lock().values().filter_map(Weak::upgrade).map(Informer).collect()
+    }
+
+    /// Tells the informers of a resource about a write of this process, so that reads wait for it.
+    pub(crate) fn wrote(&self, group: &str, plural: &str, wrote: &Wrote) {
+        for informer in self.informers() {
+            let kind = informer.kind();
+            if kind.group == group && kind.plural == plural && informer.0.shared.scope.includes(&wrote.key) {
+                informer.0.shared.wrote(wrote.clone());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cache({} informers)", self.informers.lock().len())
+    }
+}

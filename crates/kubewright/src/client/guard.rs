@@ -1,0 +1,192 @@
+//! The service between a controller and the API server: it refuses undeclared calls, repeats what may
+//! be repeated, counts requests, and tells the cache about writes so that reads can wait for them.
+//! Bodies of reads and watches stream through untouched.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, Either, Full};
+use kube::client::Body;
+use serde::Deserialize;
+use tower::{BoxError, Service};
+
+use super::permits::Permits;
+use super::request::{ResourceRequest, Verb};
+use super::retry::{Attempted, Outcome, next};
+use crate::cache::{Cache, Cached, Expected, Wrote};
+use crate::kind::{Key, Kind};
+use crate::manager::metrics::Metrics;
+
+type Answer = Response<Either<Body, Full<Bytes>>>;
+
+/// The guarded service of one controller.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) inner: kube::Client,
+    pub(crate) permits: Arc<Permits>,
+    pub(crate) cache: Cache,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Service<Request<Body>> for Guard {
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Answer, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.clone().answer(request).boxed()
+    }
+}
+
+impl Guard {
+    async fn answer(self, request: Request<Body>) -> Result<Answer, BoxError> {
+        let asked = ResourceRequest::read(request.method(), request.uri().path(), request.uri().query());
+        if let Some(asked) = &asked {
+            self.permits.check(asked)?;
+        }
+        let response = self.send(request, asked.as_ref()).await?;
+        match asked {
+            Some(asked) if !asked.verb.is_read() && response.status().is_success() => {
+                let (parts, body) = response.into_parts();
+                let body = body.collect().await?.to_bytes();
+                self.note_write(&asked, &body);
+                Ok(Response::from_parts(parts, Either::Right(Full::new(body))))
+            }
+            _ => Ok(response.map(Either::Left)),
+        }
+    }
+
+    async fn send(
+        &self,
+        request: Request<Body>,
+        asked: Option<&ResourceRequest>,
+    ) -> Result<Response<Body>, BoxError> {
+        let (parts, body) = request.into_parts();
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let attempted = Attempted {
+            method: &parts.method,
+            content_type,
+            subresource: asked.and_then(|asked| asked.subresource.as_deref()),
+        };
+        let mut body = Some(body);
+        let mut attempt = 1;
+        loop {
+            let Some(this_body) = body.take() else {
+                return Err("a streamed request body can't be sent again".into());
+            };
+            body = this_body.try_clone();
+            let result = self.inner.send(Request::from_parts(parts.clone(), this_body)).await;
+            let outcome = match &result {
+                Ok(response) => {
+                    let after = response.headers().get(header::RETRY_AFTER);
+                    let after =
+                        after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+                    Outcome::Answered(response.status(), after)
+                }
+                Err(_) => Outcome::Lost,
+            };
+            self.metrics
+                .request(&parts.method, result.as_ref().ok().map(|response| response.status().as_u16()));
+            match next(attempted, attempt, outcome) {
+                Some(wait) if body.is_some() => {
+                    tracing::debug!(method = %parts.method, uri = %parts.uri, ?outcome, ?wait, "sending again");
+                    tokio::time::sleep(wait).await;
+                    attempt += 1;
+                }
+                _ => return Ok(result?),
+            }
+        }
+    }
+
+    /// Works out from the answer to a write what the cache will show once it has caught up.
+    fn note_write(&self, asked: &ResourceRequest, body: &[u8]) {
+        if !matches!(
+            asked.subresource.as_deref(),
+            None | Some("status" | "scale" | "finalize" | "ephemeralcontainers")
+        ) {
+            return;
+        }
+        if let Some(wrote) = what_was_written(asked, body) {
+            self.cache.wrote(&asked.group, &asked.resource, &wrote);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct DeleteStatus {
+    kind: String,
+    #[serde(default)]
+    details: DeletedDetails,
+}
+
+#[derive(Deserialize, Default)]
+struct DeletedDetails {
+    #[serde(default)]
+    uid: String,
+}
+
+fn what_was_written(asked: &ResourceRequest, body: &[u8]) -> Option<Wrote> {
+    // Only name, namespace, uid and revision are used of what this reads, so the kind's own names do not matter.
+    let kind = Kind {
+        group: asked.group.clone(),
+        version: String::new(),
+        kind: String::new(),
+        plural: asked.resource.clone(),
+        namespaced: asked.namespace.is_some(),
+    };
+    let namespace = asked.namespace.as_deref().filter(|_| asked.resource != "namespaces").unwrap_or_default();
+    if asked.verb == Verb::Delete
+        && let Ok(status) = serde_json::from_slice::<DeleteStatus>(body)
+        && status.kind == "Status"
+    {
+        let key = Key::new(namespace, asked.name.as_deref()?);
+        return (!status.details.uid.is_empty())
+            .then(|| Wrote { key, what: Expected::Gone(status.details.uid.into()) });
+    }
+    let object = Cached::read(body, &kind).ok()?;
+    let key = Key::new(namespace, asked.name.as_deref().unwrap_or_else(|| object.key().name()));
+    let gone = asked.verb == Verb::Delete && !object.is_deleting();
+    let what =
+        if gone { Expected::Gone(object.uid().into()) } else { Expected::Version(object.resource_version()) };
+    Some(Wrote { key, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    fn written(method: Method, path: &str, body: &str) -> Option<(String, Expected)> {
+        let asked = ResourceRequest::read(&method, path, None).unwrap();
+        what_was_written(&asked, body.as_bytes()).map(|wrote| (wrote.key.to_string(), wrote.what))
+    }
+
+    #[test]
+    fn answers_to_writes_tell_what_to_wait_for() {
+        let object = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web-x7","namespace":"n","uid":"u","resourceVersion":"42"}}"#;
+        let (key, what) = written(Method::POST, "/api/v1/namespaces/n/pods", object).unwrap();
+        assert_eq!(key, "n/web-x7");
+        assert!(matches!(what, Expected::Version(42)));
+        let status = r#"{"kind":"Status","status":"Success","details":{"name":"p","kind":"pods","uid":"u"}}"#;
+        let (key, what) = written(Method::DELETE, "/api/v1/namespaces/n/pods/p", status).unwrap();
+        assert_eq!(key, "n/p");
+        assert!(matches!(what, Expected::Gone(uid) if &*uid == "u"));
+        let (key, _) = written(
+            Method::PATCH,
+            "/api/v1/namespaces/n",
+            r#"{"metadata":{"name":"n","resourceVersion":"2"}}"#,
+        )
+        .unwrap();
+        assert_eq!(key, "n");
+    }
+}

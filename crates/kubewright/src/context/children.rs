@@ -1,0 +1,387 @@
+//! Applying the children an owner is to have: each by server-side apply with an owner reference, the
+//! rest of the owner's children of those kinds deleted. Names come from the caller and decide what is
+//! the same child, so an operator that is killed at any moment finds its children again.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use http::Request;
+use serde_json::{Value, json};
+
+use super::drift::Target;
+use super::ready::is_ready;
+use super::{Context, wait};
+use crate::cache::Cached;
+use crate::kind::{Key, Kind, Object};
+use crate::{Error, Result};
+
+/// Requests of one call that are under way at once.
+const AT_ONCE: usize = 16;
+
+/// Children of several kinds. What is not among them goes, in every kind the controller owns.
+#[derive(Debug, Default)]
+pub struct Children {
+    children: Vec<(Kind, Result<Value, serde_json::Error>)>,
+    kinds: Option<Vec<Kind>>,
+}
+
+impl Children {
+    /// No children yet.
+    pub fn new() -> Children {
+        Children::default()
+    }
+
+    /// Adds a child.
+    #[must_use]
+    pub fn with<K: Object>(mut self, child: K) -> Children {
+        self.push(child);
+        self
+    }
+
+    /// Adds a child.
+    pub fn push<K: Object>(&mut self, child: K) {
+        self.children.push((Kind::of::<K>(), serde_json::to_value(child)));
+    }
+}
+
+/// What children can be given as: anything that yields objects of one kind, or [`Children`].
+pub trait IntoChildren {
+    /// The children and the kinds to prune.
+    fn into_children(self) -> Children;
+}
+
+impl IntoChildren for Children {
+    fn into_children(self) -> Children {
+        self
+    }
+}
+
+impl<I> IntoChildren for I
+where
+    I: IntoIterator,
+    I::Item: Object,
+{
+    fn into_children(self) -> Children {
+        let mut children = Children { kinds: Some(vec![Kind::of::<I::Item>()]), ..Children::default() };
+        self.into_iter().for_each(|child| children.push(child));
+        children
+    }
+}
+
+/// What became of an owner's children.
+#[derive(Debug, Default)]
+pub struct ChildrenReport {
+    children: Vec<Arc<Cached>>,
+    written: usize,
+    pruned: usize,
+}
+
+impl ChildrenReport {
+    /// How many of the wished-for children are ready; see each kind's conditions and replica counts.
+    pub fn ready(&self) -> i32 {
+        i32::try_from(self.children.iter().filter(|child| is_ready(child)).count()).unwrap_or(i32::MAX)
+    }
+
+    /// How many children are wished for and exist.
+    pub fn total(&self) -> i32 {
+        i32::try_from(self.children.len()).unwrap_or(i32::MAX)
+    }
+
+    /// How many had to be written.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// How many were deleted.
+    pub fn pruned(&self) -> usize {
+        self.pruned
+    }
+
+    /// The children as they are now.
+    pub fn objects(&self) -> &[Arc<Cached>] {
+        &self.children
+    }
+}
+
+/// The owner, as its children refer to it.
+struct OwnerOf {
+    kind: Kind,
+    key: Key,
+    uid: String,
+}
+
+impl Context {
+    /// Gives an owner exactly these children: `cx.apply_children(&set, pods).await?`.
+    ///
+    /// Each is applied (server-side, with the operator's field manager and force) with a controlling owner
+    /// reference and, where it names none, the owner's namespace. A child that the cache shows to be as wished
+    /// costs no request. Objects that this owner controls and that are not among them are deleted: of the given
+    /// kind, or of every owned kind when given as [`Children`]. A child that is being deleted is left alone
+    /// until it is gone; its going triggers the next reconciliation.
+    ///
+    /// # Errors
+    /// When a kind is not declared with [`owns`](crate::Controller::owns), a child belongs to somebody else
+    /// or can't be this owner's, or a request fails. Children before and after a failed one may be written.
+    pub fn apply_children<K: Object, C: IntoChildren>(
+        &self,
+        owner: &Arc<K>,
+        children: C,
+    ) -> impl Future<Output = Result<ChildrenReport>> + Send {
+        let children = children.into_children();
+        let owner = OwnerOf {
+            kind: Kind::of::<K>(),
+            key: Key::of(&**owner),
+            uid: owner.meta().uid.clone().unwrap_or_default(),
+        };
+        async move { self.apply_all(&owner, children).await }
+    }
+
+    async fn apply_all(&self, owner: &OwnerOf, children: Children) -> Result<ChildrenReport> {
+        let mut wishes = Vec::with_capacity(children.children.len());
+        for (kind, child) in children.children {
+            wishes.push(owner.adopt(kind, child?)?);
+        }
+        let kinds = children.kinds.unwrap_or_else(|| self.scoped.owned.clone());
+        let mut to_sync: Vec<&Kind> =
+            kinds.iter().chain(wishes.iter().map(|(target, _)| &target.kind)).collect();
+        to_sync.sort_unstable();
+        to_sync.dedup();
+        for kind in to_sync {
+            wait(self.scoped.view.declared(kind)?, None).await?;
+        }
+        let wanted: HashSet<(Kind, Key)> =
+            wishes.iter().map(|(target, _)| (target.kind.clone(), target.key.clone())).collect();
+        let applied: Vec<Option<(Arc<Cached>, bool)>> = stream::iter(wishes)
+            .map(|(target, wish)| self.apply_child(owner, target, wish))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut report = ChildrenReport::default();
+        for (child, written) in applied.into_iter().flatten() {
+            report.written += usize::from(written);
+            report.children.push(child);
+        }
+        let mut surplus = Vec::new();
+        for kind in &kinds {
+            let informer = self.scoped.view.declared(kind)?;
+            let owned: Vec<Arc<Cached>> =
+                informer.read(|store| store.owned_by(&owner.uid).cloned().collect());
+            surplus.extend(
+                owned
+                    .into_iter()
+                    .filter(|child| {
+                        child.controller().is_some_and(|controller| *controller.uid == *owner.uid)
+                    })
+                    .filter(|child| {
+                        !child.is_deleting() && !wanted.contains(&(kind.clone(), child.key().clone()))
+                    })
+                    .map(|child| (kind.clone(), child)),
+            );
+        }
+        report.pruned = surplus.len();
+        stream::iter(surplus)
+            .map(|(kind, child)| async move { self.delete_cached(&kind, &child).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<()>>()
+            .await?;
+        self.scoped.memory.retain(&owner.key, |target| {
+            target.status
+                || !kinds.contains(&target.kind)
+                || wanted.contains(&(target.kind.clone(), target.key.clone()))
+        });
+        Ok(report)
+    }
+
+    /// Applies one child unless that changes nothing. `None` while it is being deleted.
+    async fn apply_child(
+        &self,
+        owner: &OwnerOf,
+        target: Target,
+        wish: Value,
+    ) -> Result<Option<(Arc<Cached>, bool)>> {
+        let cached = self.scoped.view.declared(&target.kind)?.get(&target.key);
+        if let Some(cached) = &cached {
+            if let Some(other) = cached.controller().filter(|controller| *controller.uid != *owner.uid) {
+                return Err(Error::ChildOfAnother {
+                    kind: target.kind.kind.clone(),
+                    child: target.key.clone(),
+                    controller: format!("{}/{}", other.kind, other.name),
+                });
+            }
+            if cached.is_deleting() {
+                return Ok(None);
+            }
+            if self.scoped.memory.is_applied(&owner.key, &target, &wish, cached) {
+                return Ok(Some((Arc::clone(cached), false)));
+            }
+        }
+        let result = Arc::new(self.apply_value(&target, &wish).await?);
+        let changed = cached.is_none_or(|cached| cached.resource_version() != result.resource_version());
+        self.scoped.memory.applied(&owner.key, target, &wish, &result);
+        Ok(Some((result, changed)))
+    }
+
+    /// Server-side apply of a whole object or its status; the object as the server keeps it.
+    pub(super) async fn apply_value(&self, target: &Target, wish: &Value) -> Result<Cached> {
+        let path = target.kind.object_path(&target.key);
+        let subresource = if target.status { "/status" } else { "" };
+        let manager =
+            percent_encoding::utf8_percent_encode(&self.scoped.manager, percent_encoding::NON_ALPHANUMERIC);
+        let request = Request::patch(format!("{path}{subresource}?fieldManager={manager}&force=true"))
+            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+            .header(http::header::ACCEPT, "application/json")
+            .body(serde_json::to_vec(wish)?)
+            .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
+        let text = self.scoped.client.request_text(request).await?;
+        Ok(Cached::read(&Bytes::from(text), &target.kind)?)
+    }
+
+    /// Deletes exactly the object that was seen: one recreated under its name stays.
+    async fn delete_cached(&self, kind: &Kind, object: &Cached) -> Result {
+        let options = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background",
+            "preconditions": {"uid": object.uid()},
+        });
+        let request = Request::delete(kind.object_path(object.key()))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::ACCEPT, "application/json")
+            .body(serde_json::to_vec(&options)?)
+            .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
+        match self.scoped.client.request_text(request).await.map_err(Error::from) {
+            Ok(_) => Ok(()),
+            // Gone already, or another object of that name by now.
+            Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Applies one object that has no owner (server-side, with force), or makes it; the object as the server
+    /// keeps it. For what outlives the reconciled object; children go through
+    /// [`apply_children`](Self::apply_children).
+    ///
+    /// # Errors
+    /// When the write is not declared or refused.
+    pub async fn apply<K: Object>(&self, object: &K) -> Result<Arc<K>> {
+        let kind = Kind::of::<K>();
+        let mut wish = serde_json::to_value(object)?;
+        complete(&mut wish, &kind);
+        let target = Target { kind, key: Key::of(object), status: false };
+        Ok(Arc::new(self.apply_value(&target, &wish).await?.decode()?))
+    }
+}
+
+impl OwnerOf {
+    /// The child as it is to be applied: typed, in a namespace, with its owner.
+    fn adopt(&self, kind: Kind, mut child: Value) -> Result<(Target, Value)> {
+        complete(&mut child, &kind);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let name = text(&child["metadata"]["name"]);
+        let mut namespace = text(&child["metadata"]["namespace"]);
+        if kind.namespaced && namespace.is_empty() {
+            namespace = self.key.namespace().unwrap_or_default().to_owned();
+            child["metadata"]["namespace"] = json!(namespace);
+        }
+        let key = Key::new(if kind.namespaced { &namespace } else { "" }, &name);
+        let refuse = |why| {
+            let (kind, child) = (kind.kind.clone(), key.clone());
+            Err(Error::InvalidChild { kind, child, owner: self.key.clone(), why })
+        };
+        if name.is_empty() {
+            return refuse("it has no name, and a child needs one that is the same every time");
+        }
+        if kind.namespaced && namespace.is_empty() {
+            return refuse("it has no namespace, and neither has its owner");
+        }
+        if self.kind.namespaced && key.namespace() != self.key.namespace() {
+            return refuse("an owner in a namespace can only have children in the same namespace");
+        }
+        let owner = json!({
+            "apiVersion": self.kind.api_version(), "kind": self.kind.kind, "name": self.key.name(),
+            "uid": self.uid, "controller": true, "blockOwnerDeletion": true,
+        });
+        match child["metadata"]["ownerReferences"].as_array_mut() {
+            Some(owners) => {
+                owners.retain(|other| other["uid"] != *self.uid);
+                owners.push(owner);
+            }
+            None => child["metadata"]["ownerReferences"] = json!([owner]),
+        }
+        Ok((Target { kind, key, status: false }, child))
+    }
+}
+
+/// Puts in what an apply needs and takes out what it must not have.
+fn complete(object: &mut Value, kind: &Kind) {
+    object["apiVersion"] = json!(kind.api_version());
+    object["kind"] = json!(kind.kind);
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+        fields.retain(|_, value| !value.is_null());
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for server_owned in
+            ["managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink"]
+        {
+            metadata.remove(server_owned);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn owner() -> OwnerOf {
+        let kind = Kind {
+            group: "apps.example.io".into(),
+            version: "v1".into(),
+            kind: "Set".into(),
+            plural: "sets".into(),
+            namespaced: true,
+        };
+        OwnerOf { kind, key: Key::new("n", "s"), uid: "u".into() }
+    }
+
+    fn pod(metadata: Value) -> (Kind, Value) {
+        (Kind::of::<Pod>(), json!({"metadata": metadata, "spec": {}, "status": {"phase": "x"}}))
+    }
+
+    #[test]
+    fn a_child_gets_namespace_type_and_owner() {
+        let (kind, child) = pod(json!({"name": "p", "resourceVersion": "5", "managedFields": []}));
+        let (target, wish) = owner().adopt(kind, child).unwrap();
+        assert_eq!(target.key, Key::new("n", "p"));
+        assert_eq!(
+            wish,
+            json!({
+                "apiVersion": "v1", "kind": "Pod", "spec": {},
+                "metadata": {"name": "p", "namespace": "n", "ownerReferences": [{
+                    "apiVersion": "apps.example.io/v1", "kind": "Set", "name": "s", "uid": "u",
+                    "controller": true, "blockOwnerDeletion": true}]},
+            })
+        );
+    }
+
+    #[test]
+    fn impossible_children_are_refused_with_the_rule() {
+        let refuse = |metadata: Value| {
+            let (kind, child) = pod(metadata);
+            owner().adopt(kind, child).unwrap_err().to_string()
+        };
+        assert!(refuse(json!({"generateName": "p-"})).contains("it has no name"));
+        assert!(refuse(json!({"name": "p", "namespace": "other"})).contains("same namespace"));
+    }
+
+    #[test]
+    fn children_of_one_kind_prune_that_kind_and_children_of_many_prune_all() {
+        let one = [Pod::default()].into_children();
+        assert_eq!(one.kinds, Some(vec![Kind::of::<Pod>()]));
+        let many = Children::new().with(Pod::default());
+        assert!(many.into_children().kinds.is_none());
+    }
+}

@@ -1,0 +1,294 @@
+//! What a reconciler works with: reads from the cache that include this process's own writes, a client
+//! that refuses what is not declared, and the writes that operators need most.
+
+mod children;
+mod drift;
+mod events;
+mod finalizer;
+mod ready;
+mod status;
+mod view;
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+pub use self::children::{Children, ChildrenReport, IntoChildren};
+use self::drift::Memory;
+pub use self::events::Event;
+pub(crate) use self::events::Recorder;
+pub use self::view::{Listed, View};
+use crate::cache::{Cached, Informer};
+use crate::controller::Reason;
+use crate::kind::{Key, Kind, Object};
+use crate::queue::Reasons;
+use crate::{Error, Result};
+
+/// How long a read waits for the cache to show this process's own writes.
+const OWN_WRITES: Duration = Duration::from_secs(10);
+
+/// What all reconciliations of a controller share.
+pub(crate) struct Scoped {
+    pub(crate) manager: String,
+    pub(crate) client: kube::Client,
+    pub(crate) view: View,
+    pub(crate) owned: Vec<Kind>,
+    pub(crate) recorder: Recorder,
+    pub(crate) memory: Memory,
+}
+
+impl Scoped {
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The object is gone; so is what was remembered of its children.
+    pub(crate) fn forget(&self, owner: &Key) {
+        self.memory.forget(owner);
+    }
+}
+
+/// What one reconciliation works with.
+#[derive(Clone)]
+pub struct Context {
+    scoped: Arc<Scoped>,
+    key: Key,
+    reasons: Arc<Reasons<Reason>>,
+}
+
+impl Context {
+    pub(crate) fn new(scoped: Arc<Scoped>, key: Key, reasons: Reasons<Reason>) -> Context {
+        Context { scoped, key, reasons: Arc::new(reasons) }
+    }
+
+    /// The object that is reconciled.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Why it is reconciled.
+    pub fn reasons(&self) -> &Reasons<Reason> {
+        &self.reasons
+    }
+
+    /// A client of `kube` for everything else. It refuses calls that the controller does not declare, repeats
+    /// what may be repeated, and later reads from the cache include what is written through it.
+    pub fn client(&self) -> kube::Client {
+        self.scoped.client.clone()
+    }
+
+    /// The field manager of this controller's writes: the operator's name.
+    pub fn field_manager(&self) -> &str {
+        &self.scoped.manager
+    }
+
+    /// The cache without waiting for own writes and without `async`, as mapping functions see it.
+    pub fn view(&self) -> &View {
+        &self.scoped.view
+    }
+
+    /// An object of the cache: `cx.get::<Pod>(("default", "web")).await?`, or with a name alone for kinds of
+    /// the cluster. `None` when there is none.
+    ///
+    /// # Errors
+    /// When the kind is not declared, the object can't be decoded, or the cache doesn't catch up with this
+    /// process's own writes to the object.
+    pub fn get<K: Object>(&self, key: impl Into<Key>) -> Get<K> {
+        Get {
+            scoped: Arc::clone(&self.scoped),
+            key: key.into(),
+            stale: false,
+            kind: std::marker::PhantomData,
+        }
+    }
+
+    /// The objects of a kind: `cx.list::<Node>().await?`, or fewer of them with
+    /// `cx.list::<Pod>().in_namespace("default").owned_by(&object).await?`. Sorted by namespace and name.
+    ///
+    /// # Errors
+    /// When the kind or index is not declared, or the cache doesn't catch up with this process's own writes.
+    /// An object that can't be decoded is no error: see [`Listed::undecodable`].
+    pub fn list<K: Object>(&self) -> List<K> {
+        List { scoped: Arc::clone(&self.scoped), query: Query::default(), kind: std::marker::PhantomData }
+    }
+
+    /// The informer of a declared kind, for reads on bytes and metadata alone.
+    ///
+    /// # Errors
+    /// When the kind is not declared.
+    pub fn informer(&self, kind: &Kind) -> Result<Informer> {
+        self.scoped.view.declared(kind).cloned()
+    }
+
+    /// Records an event about an object (events.k8s.io/v1). Returns at once; repeated events are counted in
+    /// one object. Events are for people: one that can't be written is only logged.
+    pub fn event<K: Object>(&self, regarding: &Arc<K>, event: Event) {
+        self.scoped.recorder.record(&**regarding, event);
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({} of {})", self.key, self.scoped.manager)
+    }
+}
+
+/// Which objects of a kind a list wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query {
+    namespace: Option<String>,
+    owner: Option<String>,
+    index: Option<(String, String)>,
+    labels: Vec<(String, String)>,
+    stale: bool,
+}
+
+/// A read of one object, under way when awaited.
+pub struct Get<K> {
+    scoped: Arc<Scoped>,
+    key: Key,
+    stale: bool,
+    kind: std::marker::PhantomData<fn() -> K>,
+}
+
+impl<K: Object> Get<K> {
+    /// Does not wait for the cache to show this process's own writes.
+    #[must_use]
+    pub fn may_be_stale(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+}
+
+impl<K: Object> IntoFuture for Get<K> {
+    type Output = Result<Option<Arc<K>>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        async move {
+            let informer = self.scoped.view.declared(&Kind::of::<K>())?;
+            if !self.stale {
+                wait(informer, Some(&self.key)).await?;
+            }
+            Ok(informer.get(&self.key).map(|object| object.decode()).transpose()?.map(Arc::new))
+        }
+        .boxed()
+    }
+}
+
+/// A read of many objects, under way when awaited.
+pub struct List<K> {
+    scoped: Arc<Scoped>,
+    query: Query,
+    kind: std::marker::PhantomData<fn() -> K>,
+}
+
+impl<K: Object> List<K> {
+    /// Only objects of this namespace.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.query.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Only objects that name this one among their owners, by uid.
+    #[must_use]
+    pub fn owned_by<O: Object>(mut self, owner: &O) -> Self {
+        self.query.owner = Some(owner.meta().uid.clone().unwrap_or_default());
+        self
+    }
+
+    /// Only objects under this value of a declared index.
+    #[must_use]
+    pub fn indexed(mut self, index: &str, value: &str) -> Self {
+        self.query.index = Some((index.into(), value.into()));
+        self
+    }
+
+    /// Only objects with this label.
+    #[must_use]
+    pub fn labelled(mut self, label: &str, value: &str) -> Self {
+        self.query.labels.push((label.into(), value.into()));
+        self
+    }
+
+    /// Does not wait for the cache to show this process's own writes.
+    #[must_use]
+    pub fn may_be_stale(mut self) -> Self {
+        self.query.stale = true;
+        self
+    }
+
+    /// The objects as they are cached, undecoded.
+    ///
+    /// # Errors
+    /// As [`Context::list`].
+    pub async fn raw(self) -> Result<Vec<Arc<Cached>>> {
+        let informer = self.scoped.view.declared(&Kind::of::<K>())?;
+        if !self.query.stale {
+            wait(informer, None).await?;
+        }
+        select(informer, &self.query)
+    }
+}
+
+impl<K: Object> IntoFuture for List<K> {
+    type Output = Result<Listed<K>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        async move { Ok(Listed::decode(&self.raw().await?)) }.boxed()
+    }
+}
+
+async fn wait(informer: &Informer, key: Option<&Key>) -> Result {
+    if informer.caught_up(key, OWN_WRITES).await {
+        return Ok(());
+    }
+    Err(Error::CacheBehind { kind: informer.kind().clone(), seconds: OWN_WRITES.as_secs() })
+}
+
+/// Looks up by the narrowest index there is and checks the rest one by one.
+fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
+    let mut found: Vec<Arc<Cached>> = informer
+        .read(|store| {
+            Some(match (&query.owner, &query.index, &query.namespace) {
+                (Some(uid), _, _) => store.owned_by(uid).cloned().collect(),
+                (None, Some((index, value)), _) => store.indexed(index, value)?.cloned().collect(),
+                (None, None, Some(namespace)) => store.in_namespace(namespace).cloned().collect(),
+                (None, None, None) => store.iter().cloned().collect(),
+            })
+        })
+        .ok_or_else(|| unknown_index(informer.kind(), query))?;
+    if let Some(namespace) = &query.namespace {
+        found.retain(|object| object.key().namespace() == Some(namespace));
+    }
+    if let (Some(_), Some((index, value))) = (&query.owner, &query.index) {
+        let among = informer
+            .read(|store| {
+                Some(store.indexed(index, value)?.map(|object| object.key().clone()).collect::<Vec<_>>())
+            })
+            .ok_or_else(|| unknown_index(informer.kind(), query))?;
+        found.retain(|object| among.contains(object.key()));
+    }
+    if !query.labels.is_empty() {
+        found.retain(|object| {
+            let labels = object.labels();
+            query.labels.iter().all(|(label, value)| labels.get(label) == Some(value))
+        });
+    }
+    found.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+    Ok(found)
+}
+
+fn unknown_index(kind: &Kind, query: &Query) -> Error {
+    let index = query.index.as_ref().map_or("", |(index, _)| index);
+    let kind = &kind.kind;
+    Error::Usage(format!(
+        "no index \"{index}\" of {kind} is declared; declare it with `.index(Index::path::<{kind}>(\"{index}\"))`"
+    ))
+}

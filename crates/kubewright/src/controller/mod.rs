@@ -1,0 +1,244 @@
+//! A controller: a reconciler, what triggers it, and what it declares to read and write.
+
+mod runner;
+mod trigger;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+pub(crate) use self::runner::Runner;
+pub(crate) use self::trigger::panic_message;
+pub use self::trigger::{Predicate, Reason, Trigger};
+use crate::Result;
+use crate::cache::{Cached, Index};
+use crate::client::{Permit, Permits, Verb};
+use crate::context::{Context, View};
+use crate::kind::{Defined, Key, Kind, Object};
+
+/// Brings the world in line with one object at a time.
+///
+/// Write `async fn reconcile`; the trait spells the future out only to require that it is `Send`.
+pub trait Reconciler: Send + Sync + 'static {
+    /// The kind that is reconciled.
+    type Object: Object;
+
+    /// Looks at one object and does what is needed; called for every object when the operator starts,
+    /// after every change that a trigger leads to it, and again after failures. Never called for the same
+    /// object twice at once. It must not rely on how often or why it is called.
+    ///
+    /// # Errors
+    /// An error is logged, counted and retried with the object's own backoff, except [`terminal`] ones.
+    ///
+    /// [`terminal`]: crate::Error::terminal
+    fn reconcile(
+        &self,
+        object: Arc<Self::Object>,
+        cx: &Context,
+    ) -> impl Future<Output = Result<Action>> + Send;
+
+    /// Called once an object is gone, for those that keep something in memory. What must certainly be
+    /// cleaned up outside of the cluster needs a finalizer: this is not called for objects that went while
+    /// the operator was not running.
+    ///
+    /// # Errors
+    /// As [`reconcile`](Self::reconcile).
+    fn deleted(&self, key: &Key, cx: &Context) -> impl Future<Output = Result<Action>> + Send {
+        let _ = (key, cx);
+        async { Ok(Action::done()) }
+    }
+}
+
+/// What is to happen after a reconciliation that went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action {
+    pub(crate) after: Option<Duration>,
+}
+
+impl Action {
+    /// Nothing, until something changes.
+    pub fn done() -> Action {
+        Action { after: None }
+    }
+
+    /// The same again after this time, or earlier when something changes.
+    pub fn after(delay: Duration) -> Action {
+        Action { after: Some(delay) }
+    }
+
+    /// Nothing, as [`done`](Self::done): for objects that are not this controller's concern.
+    pub fn never() -> Action {
+        Action { after: None }
+    }
+}
+
+/// A reconciler without its types.
+pub(crate) trait Erased: Send + Sync {
+    fn reconcile<'a>(&'a self, object: &'a Cached, cx: &'a Context) -> BoxFuture<'a, Result<Action>>;
+    fn deleted<'a>(&'a self, key: &'a Key, cx: &'a Context) -> BoxFuture<'a, Result<Action>>;
+}
+
+impl<R: Reconciler> Erased for R {
+    fn reconcile<'a>(&'a self, object: &'a Cached, cx: &'a Context) -> BoxFuture<'a, Result<Action>> {
+        async move { Reconciler::reconcile(self, Arc::new(object.decode()?), cx).await }.boxed()
+    }
+
+    fn deleted<'a>(&'a self, key: &'a Key, cx: &'a Context) -> BoxFuture<'a, Result<Action>> {
+        Reconciler::deleted(self, key, cx).boxed()
+    }
+}
+
+/// A controller being put together. See the [crate's example](crate).
+pub struct Controller {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) definition: Option<CustomResourceDefinition>,
+    pub(crate) reconciler: Arc<dyn Erased>,
+    pub(crate) triggers: Vec<Trigger>,
+    pub(crate) reads: Vec<Kind>,
+    pub(crate) owned: Vec<Kind>,
+    pub(crate) indexes: Vec<Index>,
+    pub(crate) permits: Permits,
+    pub(crate) concurrency: usize,
+    pub(crate) timeout: Duration,
+}
+
+const READ: [Verb; 3] = [Verb::Get, Verb::List, Verb::Watch];
+
+impl Controller {
+    /// A controller of the reconciler's kind, named after it. Works for built-in kinds and for custom ones
+    /// alike; a custom kind's definition is part of the operator's manifests. (`By` is inferred.)
+    pub fn new<R, By>(reconciler: R) -> Controller
+    where
+        R: Reconciler,
+        R::Object: Defined<By>,
+    {
+        let kind = Kind::of::<R::Object>();
+        let mut permits = Permits::default();
+        let status = [Verb::Get, Verb::Patch, Verb::Update];
+        permits.add(Permit::on_sub::<R::Object>("status", status));
+        permits.add(Permit::on_sub::<R::Object>("finalizers", [Verb::Update]));
+        let controller = Controller {
+            name: kind.kind.to_lowercase(),
+            definition: R::Object::definition(),
+            reconciler: Arc::new(reconciler),
+            triggers: Vec::new(),
+            reads: Vec::new(),
+            owned: Vec::new(),
+            indexes: Vec::new(),
+            permits,
+            concurrency: 4,
+            timeout: Duration::from_secs(300),
+            kind,
+        };
+        controller.trigger(Trigger::itself::<R::Object>())
+    }
+
+    /// Another name, for logs and metrics. It must be unique within the operator.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Controller {
+        self.name = name.into();
+        self
+    }
+
+    /// Children: the controller writes objects of this kind, and runs when one that it controls changes.
+    #[must_use]
+    pub fn owns<K: Object>(self) -> Controller {
+        use Verb::{Create, Delete, Patch, Update};
+        self.writes::<K>([Create, Update, Patch, Delete]).trigger(Trigger::owned::<K>())
+    }
+
+    /// Runs when an object of another kind changes, for the keys a function leads it to.
+    #[must_use]
+    pub fn watches<K: Object>(
+        self,
+        map: impl Fn(&K, &View) -> Result<Vec<Key>> + Send + Sync + 'static,
+    ) -> Controller {
+        self.trigger(Trigger::mapped::<K>(map))
+    }
+
+    /// Adds a trigger. Declares its kind as read.
+    #[must_use]
+    pub fn trigger(mut self, trigger: Trigger) -> Controller {
+        if trigger.is_owned() {
+            self.owned.push(trigger.kind().clone());
+        }
+        self = self.reads_kind(trigger.kind());
+        self.triggers.push(trigger);
+        self
+    }
+
+    /// Limits what the reconciled objects themselves trigger, to
+    /// [`Predicate::generation_changed`] for instance. Everything passes by default.
+    #[must_use]
+    pub fn when(mut self, predicate: Predicate) -> Controller {
+        let itself = self.triggers.remove(0);
+        self.triggers.insert(0, itself.when(predicate));
+        self
+    }
+
+    /// Reads this kind from the cache, without being triggered by it.
+    #[must_use]
+    pub fn reads<K: Object>(self) -> Controller {
+        self.reads_kind(&Kind::of::<K>())
+    }
+
+    /// Reads a kind known only at run time.
+    #[must_use]
+    pub fn reads_kind(mut self, kind: &Kind) -> Controller {
+        self.permits.name(kind);
+        self.permits.add(Permit::on_resource(&kind.group, &kind.plural, READ));
+        if !self.reads.contains(kind) {
+            self.reads.push(kind.clone());
+        }
+        self
+    }
+
+    /// Writes this kind with these verbs.
+    #[must_use]
+    pub fn writes<K: Object>(mut self, verbs: impl IntoIterator<Item = Verb>) -> Controller {
+        self.permits.name(&Kind::of::<K>());
+        self.permits.add(Permit::on::<K>(verbs));
+        self
+    }
+
+    /// Any other use of the API, such as subresources.
+    #[must_use]
+    pub fn permits(mut self, permit: Permit) -> Controller {
+        self.permits.add(permit);
+        self
+    }
+
+    /// Makes objects of a kind findable by an index. Declares the kind as read.
+    #[must_use]
+    pub fn index(mut self, index: Index) -> Controller {
+        self = self.reads_kind(&index.kind);
+        self.indexes.push(index);
+        self
+    }
+
+    /// How many objects may be reconciled at once; 4 by default.
+    #[must_use]
+    pub fn concurrency(mut self, objects: usize) -> Controller {
+        self.concurrency = objects.max(1);
+        self
+    }
+
+    /// How long one reconciliation may take before it is cancelled and counts as failed; 5 minutes by default.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Controller {
+        self.timeout = limit;
+        self
+    }
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Controller({} of {})", self.name, self.kind)
+    }
+}

@@ -1,0 +1,286 @@
+//! What makes a controller look at an object: a kind to follow, a way from its objects to keys, and a
+//! predicate. One value describes each; routing functions of users may fail or panic without harm.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::Result;
+use crate::cache::{Cached, Delta, What};
+use crate::context::View;
+use crate::kind::{Key, Kind, Object};
+
+type Map = dyn Fn(&Cached, &View) -> Result<Vec<Key>> + Send + Sync;
+
+#[derive(Clone)]
+enum Route {
+    /// To the object itself.
+    Itself,
+    /// To the controlling owner, when it is of the controller's kind.
+    Controller,
+    /// To what a function says.
+    Map(Arc<Map>),
+}
+
+/// What makes a controller reconcile: changes of a kind, led to keys of the controller's own kind.
+#[derive(Clone)]
+pub struct Trigger {
+    kind: Kind,
+    route: Route,
+    predicate: Option<Predicate>,
+}
+
+impl Trigger {
+    /// Changes of the reconciled objects themselves.
+    pub fn itself<K: Object>() -> Trigger {
+        Trigger { kind: Kind::of::<K>(), route: Route::Itself, predicate: None }
+    }
+
+    /// Changes of objects whose controlling owner is reconciled.
+    pub fn owned<K: Object>() -> Trigger {
+        Trigger { kind: Kind::of::<K>(), route: Route::Controller, predicate: None }
+    }
+
+    /// Changes of objects that a function leads to keys. It is called with the new state and, when that
+    /// differs, with the old one; it may look at the cache. It must be quick: events wait for it.
+    pub fn mapped<K: Object>(map: impl Fn(&K, &View) -> Result<Vec<Key>> + Send + Sync + 'static) -> Trigger {
+        let map = move |object: &Cached, view: &View| map(&object.decode::<K>()?, view);
+        Trigger { kind: Kind::of::<K>(), route: Route::Map(Arc::new(map)), predicate: None }
+    }
+
+    /// The same for a kind known only at run time, on objects as they are cached.
+    pub fn mapped_raw(
+        kind: Kind,
+        map: impl Fn(&Cached, &View) -> Result<Vec<Key>> + Send + Sync + 'static,
+    ) -> Trigger {
+        Trigger { kind, route: Route::Map(Arc::new(map)), predicate: None }
+    }
+
+    /// Only changes that pass; several predicates must all pass.
+    #[must_use]
+    pub fn when(mut self, predicate: Predicate) -> Trigger {
+        self.predicate = Some(match self.predicate {
+            Some(earlier) => Predicate::new(move |delta| earlier.passes(delta) && predicate.passes(delta)),
+            None => predicate,
+        });
+        self
+    }
+
+    /// The kind that is followed.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Whether it follows children of the reconciled objects.
+    pub(crate) fn is_owned(&self) -> bool {
+        matches!(self.route, Route::Controller)
+    }
+
+    /// The keys of the controller's kind that a change concerns.
+    pub(crate) fn route(&self, delta: &Delta, of: &Kind, view: &View) -> Vec<Key> {
+        match catch_unwind(AssertUnwindSafe(|| self.try_route(delta, of, view))) {
+            Ok(keys) => keys,
+            Err(panic) => {
+                let message = panic_message(&*panic);
+                tracing::error!(kind = %self.kind, object = %delta.object.key(), message, "a trigger panicked");
+                Vec::new()
+            }
+        }
+    }
+
+    fn try_route(&self, delta: &Delta, of: &Kind, view: &View) -> Vec<Key> {
+        if self.predicate.as_ref().is_some_and(|predicate| !predicate.passes(delta)) {
+            return Vec::new();
+        }
+        let states = [Some(&delta.object), delta.before.as_ref()];
+        let mut keys: Vec<Key> = Vec::new();
+        for object in states.into_iter().flatten() {
+            let found = match &self.route {
+                Route::Itself => vec![object.key().clone()],
+                Route::Controller => controller_key(object, of).into_iter().collect(),
+                Route::Map(map) => map(object, view).unwrap_or_else(|error| {
+                    tracing::error!(kind = %self.kind, object = %object.key(), error = error.chain(), "a trigger failed");
+                    Vec::new()
+                }),
+            };
+            for key in found {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+        }
+        keys
+    }
+}
+
+impl fmt::Debug for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trigger({})", self.kind)
+    }
+}
+
+/// The key of the object's controlling owner, if that is of the given kind in any version.
+fn controller_key(object: &Cached, of: &Kind) -> Option<Key> {
+    let owner = object.controller()?;
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    if *owner.kind != *of.kind || group != of.group {
+        return None;
+    }
+    let namespace = object.key().namespace().filter(|_| of.namespaced).unwrap_or_default();
+    Some(Key::new(namespace, &owner.name))
+}
+
+/// What a caught panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+/// A condition on changes. Nothing is filtered unless one is set.
+#[derive(Clone)]
+pub struct Predicate(Arc<dyn Fn(&Delta) -> bool + Send + Sync>);
+
+impl Predicate {
+    /// A condition of one's own.
+    pub fn new(passes: impl Fn(&Delta) -> bool + Send + Sync + 'static) -> Predicate {
+        Predicate(Arc::new(passes))
+    }
+
+    /// Updates that changed `metadata.generation`: the spec, and the mark of deletion, but no status.
+    pub fn generation_changed() -> Predicate {
+        Predicate::on_update(|before, now| before.generation() != now.generation())
+    }
+
+    /// Updates that changed labels.
+    pub fn labels_changed() -> Predicate {
+        Predicate::on_update(|before, now| {
+            before.label_bytes() != now.label_bytes() && before.labels() != now.labels()
+        })
+    }
+
+    /// Updates that changed annotations.
+    pub fn annotations_changed() -> Predicate {
+        Predicate::on_update(|before, now| {
+            before.annotation_bytes() != now.annotation_bytes() && before.annotations() != now.annotations()
+        })
+    }
+
+    fn on_update(changed: impl Fn(&Cached, &Cached) -> bool + Send + Sync + 'static) -> Predicate {
+        Predicate::new(move |delta| match (delta.what, &delta.before) {
+            (What::Updated, Some(before)) => changed(before, &delta.object),
+            _ => true,
+        })
+    }
+
+    /// Either condition.
+    #[must_use]
+    pub fn or(self, other: Predicate) -> Predicate {
+        Predicate::new(move |delta| self.passes(delta) || other.passes(delta))
+    }
+
+    /// Whether a change passes.
+    pub fn passes(&self, delta: &Delta) -> bool {
+        (self.0)(delta)
+    }
+}
+
+impl fmt::Debug for Predicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Predicate")
+    }
+}
+
+/// Why an object is reconciled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// An object was found by a list.
+    Listed(String, Key),
+    /// An object appeared.
+    Added(String, Key),
+    /// An object changed.
+    Updated(String, Key),
+    /// An object is gone.
+    Deleted(String, Key),
+    /// The last reconciliation asked to run again.
+    Requeued,
+    /// The last reconciliation failed.
+    Retried,
+}
+
+impl Reason {
+    pub(crate) fn of(delta: &Delta, kind: &Kind) -> Reason {
+        let (kind, key) = (kind.kind.clone(), delta.object.key().clone());
+        match delta.what {
+            What::Added | What::Updated if delta.initial => Reason::Listed(kind, key),
+            What::Added => Reason::Added(kind, key),
+            What::Updated => Reason::Updated(kind, key),
+            What::Deleted => Reason::Deleted(kind, key),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Listed(kind, key) => write!(f, "{kind} {key} listed"),
+            Reason::Added(kind, key) => write!(f, "{kind} {key} added"),
+            Reason::Updated(kind, key) => write!(f, "{kind} {key} updated"),
+            Reason::Deleted(kind, key) => write!(f, "{kind} {key} deleted"),
+            Reason::Requeued => f.write_str("requeued"),
+            Reason::Retried => f.write_str("retried"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::ReplicaSet;
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn pod(owner: &str, generation: i64) -> Arc<Cached> {
+        let text = format!(
+            r#"{{"metadata":{{"name":"p","namespace":"n","generation":{generation},"ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"{owner}","uid":"u","controller":true}}]}}}}"#
+        );
+        Arc::new(Cached::read(text.as_bytes(), &Kind::of::<Pod>()).unwrap())
+    }
+
+    fn update(before: Arc<Cached>, object: Arc<Cached>) -> Delta {
+        Delta { what: What::Updated, object, before: Some(before), initial: false }
+    }
+
+    fn route(trigger: &Trigger, delta: &Delta) -> Vec<String> {
+        let keys = trigger.route(delta, &Kind::of::<ReplicaSet>(), &View::default());
+        keys.iter().map(Key::to_string).collect()
+    }
+
+    #[test]
+    fn a_child_that_changes_owner_concerns_both() {
+        let delta = update(pod("old", 1), pod("new", 1));
+        assert_eq!(route(&Trigger::owned::<Pod>(), &delta), ["n/new", "n/old"]);
+        assert_eq!(route(&Trigger::itself::<Pod>(), &delta), ["n/p"]);
+    }
+
+    #[test]
+    fn a_mapping_function_that_panics_or_fails_is_caught() {
+        let delta = update(pod("a", 1), pod("a", 1));
+        let panics = Trigger::mapped::<Pod>(|_, _| panic!("a bug"));
+        assert!(route(&panics, &delta).is_empty());
+        let fails = Trigger::mapped::<Pod>(|_, view| view.keys::<ReplicaSet>());
+        assert!(route(&fails, &delta).is_empty());
+        let maps = Trigger::mapped::<Pod>(|pod, _| Ok(vec![Key::of(pod)]));
+        assert_eq!(route(&maps, &delta), ["n/p"]);
+    }
+
+    #[test]
+    fn predicates_filter_updates_only() {
+        let trigger = Trigger::itself::<Pod>().when(Predicate::generation_changed());
+        assert!(route(&trigger, &update(pod("a", 1), pod("a", 1))).is_empty());
+        assert_eq!(route(&trigger, &update(pod("a", 1), pod("a", 2))).len(), 1);
+        let added = Delta { what: What::Added, object: pod("a", 1), before: None, initial: false };
+        assert_eq!(route(&trigger, &added).len(), 1);
+        let either = Predicate::labels_changed().or(Predicate::generation_changed());
+        assert!(either.passes(&update(pod("a", 1), pod("a", 2))));
+    }
+}

@@ -1,0 +1,139 @@
+//! The errors that reconcilers, contexts and managers see. Each variant is an operation that failed;
+//! its cause is the source.
+
+use crate::cache::DecodeError;
+use crate::client::{ConnectError, Undeclared};
+use crate::kind::{Key, Kind};
+
+/// What most functions of this crate return; without parameters it fits `main`.
+pub type Result<T = (), E = Error> = std::result::Result<T, E>;
+
+/// Why an operation of the runtime, or a reconciliation, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cluster's address or credentials could not be worked out.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The code does what its controller does not declare.
+    #[error(transparent)]
+    Undeclared(#[from] Undeclared),
+    /// The API server refused a request, or could not be reached.
+    #[error("the request to the API server failed")]
+    Api(#[source] Box<kube::Error>),
+    /// An object of the cache is not what its type says.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// An object could not be written as JSON.
+    #[error("the object could not be encoded as JSON")]
+    Encode(#[from] serde_json::Error),
+    /// The cache did not see this process's own writes in time.
+    #[error("the cache of {kind} has not seen this process's own writes within {seconds} s")]
+    CacheBehind {
+        /// The kind that was read.
+        kind: Kind,
+        /// How long the read waited.
+        seconds: u64,
+    },
+    /// A child of that name exists and belongs to somebody else.
+    #[error("{kind} {child} exists and is controlled by {controller}")]
+    ChildOfAnother {
+        /// The kind of the child.
+        kind: String,
+        /// The child.
+        child: Key,
+        /// `Kind/name` of its controller.
+        controller: String,
+    },
+    /// An object can't be a child of this owner.
+    #[error("{kind} {child} can't be a child of {owner}: {why}")]
+    InvalidChild {
+        /// The kind of the child.
+        kind: String,
+        /// The child.
+        child: Key,
+        /// The owner.
+        owner: Key,
+        /// The rule it breaks.
+        why: &'static str,
+    },
+    /// Reconciliation took longer than its controller allows.
+    #[error("reconciliation took longer than {0:?}")]
+    Timeout(std::time::Duration),
+    /// The reconciler panicked; the panic was caught.
+    #[error("reconciliation panicked: {0}")]
+    Panicked(String),
+    /// An address to serve on could not be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address as given.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A part of the manager ended before it was asked to.
+    #[error("{0} ended unexpectedly")]
+    TaskEnded(String),
+    /// Manifests could not be printed.
+    #[error("the manifests could not be printed")]
+    Print(#[source] std::io::Error),
+    /// The command line or a setting is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// An error of the reconciler's own; retried with backoff.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+    /// An error that trying again can't repair; not retried until the object changes.
+    #[error(transparent)]
+    Terminal(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// An error of the reconciler's own: any error, or a message. Retried with backoff.
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Other(error.into())
+    }
+
+    /// An error that trying again can't repair: not retried until the object changes.
+    pub fn terminal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Terminal(error.into())
+    }
+
+    /// The answer of the API server, if it gave one.
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Error::Api(error) => match &**error {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The message with its causes, on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Error {
+        match error {
+            kube::Error::Service(cause) => match cause.downcast::<Undeclared>() {
+                Ok(undeclared) => Error::Undeclared(*undeclared),
+                Err(cause) => Error::Api(Box::new(kube::Error::Service(cause))),
+            },
+            error => Error::Api(Box::new(error)),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Whether the process lives and is ready, and the small HTTP server that says so: `/healthz`, `/readyz`
+//! and `/metrics`. It answers from what is true at that moment and never waits for anything.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+use super::metrics::Metrics;
+use crate::cache::{Cache, Informer};
+use crate::{Error, Result};
+
+/// What the endpoints tell.
+#[derive(Default)]
+pub(crate) struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    informers: Vec<Informer>,
+    started: bool,
+    stopping: bool,
+    ended: Vec<String>,
+}
+
+impl Health {
+    /// The informers that must be synced before the process is ready.
+    pub(crate) fn started(&self, informers: Vec<Informer>) {
+        let mut state = self.state.lock();
+        state.informers = informers;
+        state.started = true;
+    }
+
+    /// The process is on its way out: not ready any more. Lets go of the informers.
+    pub(crate) fn stopping(&self) {
+        let mut state = self.state.lock();
+        state.stopping = true;
+        state.informers.clear();
+    }
+
+    /// A part of the process ended that should not have.
+    pub(crate) fn ended(&self, task: &str) {
+        self.state.lock().ended.push(task.into());
+    }
+
+    /// Whether the process works; false means that only a restart helps.
+    pub(crate) fn live(&self) -> (bool, String) {
+        let state = self.state.lock();
+        let checks = state.ended.iter().map(|task| (format!("{task} ended"), false)).collect();
+        report("healthz", checks)
+    }
+
+    /// Whether the process does its work now.
+    pub(crate) fn ready(&self) -> (bool, String) {
+        let state = self.state.lock();
+        let mut checks =
+            vec![("started".to_owned(), state.started), ("not stopping".to_owned(), !state.stopping)];
+        for informer in &state.informers {
+            checks.push((format!("cache {} synced", informer.kind()), informer.is_synced()));
+        }
+        checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
+        report("readyz", checks)
+    }
+}
+
+fn report(check: &str, checks: Vec<(String, bool)>) -> (bool, String) {
+    let passed = checks.iter().all(|(_, ok)| *ok);
+    let mut text = String::new();
+    for (name, ok) in checks {
+        let _ = writeln!(text, "[{}]{name}", if ok { '+' } else { '-' });
+    }
+    let _ = writeln!(text, "{check} check {}", if passed { "passed" } else { "failed" });
+    (passed, text)
+}
+
+/// What one address serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Serves {
+    pub metrics: bool,
+    pub health: bool,
+}
+
+/// A listener on `HOST:PORT` or `:PORT`.
+pub(crate) async fn listen(address: &str) -> Result<TcpListener> {
+    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+    TcpListener::bind(&full).await.map_err(|source| Error::Listen { address: address.to_owned(), source })
+}
+
+/// Serves until dropped.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    serves: Serves,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    cache: Cache,
+) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, metrics = serves.metrics, health = serves.health, "listening");
+    }
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (stream, _): (_, SocketAddr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection can't be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let (health, metrics, cache) = (Arc::clone(&health), Arc::clone(&metrics), cache.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = answer(request.uri().path(), serves, &health, &metrics, &cache);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        connections.spawn(async move {
+            let server = hyper::server::conn::http1::Builder::new();
+            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection of the health endpoint broke");
+            }
+        });
+    }
+}
+
+fn answer(
+    path: &str,
+    serves: Serves,
+    health: &Health,
+    metrics: &Metrics,
+    cache: &Cache,
+) -> Response<Full<Bytes>> {
+    let checked = |(passed, text): (bool, String)| {
+        (if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
+    };
+    let (status, text) = match path {
+        "/healthz" | "/livez" if serves.health => checked(health.live()),
+        "/readyz" if serves.health => checked(health.ready()),
+        "/metrics" if serves.metrics => (StatusCode::OK, metrics.text(cache)),
+        _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_tells_what_is_missing() {
+        let health = Health::default();
+        assert_eq!(health.ready(), (false, "[-]started\n[+]not stopping\nreadyz check failed\n".into()));
+        health.started(Vec::new());
+        assert!(health.ready().0 && health.live().0);
+        health.ended("controller x");
+        assert!(!health.ready().0);
+        assert_eq!(health.live(), (false, "[-]controller x ended\nhealthz check failed\n".into()));
+    }
+
+    #[test]
+    fn a_stopping_process_is_alive_and_not_ready() {
+        let health = Health::default();
+        health.started(Vec::new());
+        health.stopping();
+        assert!(!health.ready().0 && health.live().0);
+    }
+}

@@ -1,0 +1,231 @@
+//! Runs controllers together: one cache for all of them, started in order (listeners, caches, then
+//! controllers as their caches are synced) and stopped in reverse within a grace period. A part that ends
+//! on its own stops the whole, rather than leaving it half dead.
+
+mod health;
+pub(crate) mod metrics;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinSet};
+
+use self::health::{Health, Serves, listen, serve};
+use self::metrics::Metrics;
+use crate::cache::{Cache, Scope};
+use crate::client::{Guard, Permit, Permits, Verb};
+use crate::context::{Recorder, Scoped, View};
+use crate::controller::{Controller, Runner};
+use crate::{Error, Result};
+
+/// Controllers that run together on one cluster.
+pub struct Manager {
+    name: String,
+    client: kube::Client,
+    cache: Cache,
+    controllers: Vec<Controller>,
+    scope: Scope,
+    grace: Duration,
+    metrics_address: Option<String>,
+    health_address: Option<String>,
+}
+
+/// What the runtime itself does with the API on behalf of every operator.
+pub(crate) fn own_permits() -> Permits {
+    let mut permits = Permits::default();
+    permits.add(Permit::on_resource("events.k8s.io", "events", [Verb::Create, Verb::Patch]));
+    permits
+}
+
+impl Manager {
+    /// A manager without controllers. The name is the field manager of what they write, and the reporter of
+    /// their events. Needs a tokio runtime from [`run`](Self::run) on.
+    pub fn new(name: &str, client: kube::Client) -> Manager {
+        Manager {
+            name: name.into(),
+            cache: Cache::new(client.clone()),
+            client,
+            controllers: Vec::new(),
+            scope: Scope::All,
+            grace: Duration::from_secs(30),
+            metrics_address: None,
+            health_address: None,
+        }
+    }
+
+    /// Adds a controller.
+    #[must_use]
+    pub fn controller(mut self, controller: Controller) -> Manager {
+        self.controllers.push(controller);
+        self
+    }
+
+    /// Looks at one namespace only, in every namespaced kind. All namespaces by default.
+    #[must_use]
+    pub fn namespace(mut self, namespace: Option<&str>) -> Manager {
+        self.scope = namespace.map_or(Scope::All, |namespace| Scope::Namespace(namespace.into()));
+        self
+    }
+
+    /// How long running reconciliations may take to finish after the manager was told to stop; 30 s by default.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Manager {
+        self.grace = grace;
+        self
+    }
+
+    /// Where `/metrics` is served: `HOST:PORT` or `:PORT`; nowhere by default.
+    #[must_use]
+    pub fn metrics_address(mut self, address: Option<&str>) -> Manager {
+        self.metrics_address = address.map(str::to_owned);
+        self
+    }
+
+    /// Where `/healthz` and `/readyz` are served; nowhere by default. May be the address of the metrics.
+    #[must_use]
+    pub fn health_address(mut self, address: Option<&str>) -> Manager {
+        self.health_address = address.map(str::to_owned);
+        self
+    }
+
+    /// The cache its controllers share, for code beside them.
+    pub fn cache(&self) -> Cache {
+        self.cache.clone()
+    }
+
+    /// Runs until `shutdown` is done, then stops gracefully.
+    ///
+    /// # Errors
+    /// When two controllers have one name, an address can't be bound, or a controller ends on its own.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result {
+        let mut names: Vec<&str> = self.controllers.iter().map(|controller| &*controller.name).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::Usage(format!(
+                "two controllers are named {}; give one another name with `.named(..)`",
+                pair[0]
+            )));
+        }
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+        // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
+        let mut servers = JoinSet::new();
+        for (listener, serves) in self.listeners().await? {
+            servers.spawn(serve(
+                listener,
+                serves,
+                Arc::clone(&health),
+                Arc::clone(&metrics),
+                self.cache.clone(),
+            ));
+        }
+        let guard = |permits: Permits| {
+            let guard = Guard {
+                inner: self.client.clone(),
+                permits: Arc::new(permits),
+                cache: self.cache.clone(),
+                metrics: Arc::clone(&metrics),
+            };
+            kube::Client::new(guard, self.client.default_namespace())
+        };
+        let (recorder, events) = Recorder::new(guard(own_permits()), &self.name);
+        let mut events = tokio::spawn(events);
+        let (stop, stopped) = watch::channel(false);
+        let mut running = JoinSet::new();
+        let mut tasks: HashMap<Id, String> = HashMap::new();
+        let mut informers = Vec::new();
+        for controller in self.controllers {
+            let mut kinds = HashMap::new();
+            for kind in &controller.reads {
+                let informer = self.cache.informer(kind, &self.scope);
+                kinds.insert(kind.clone(), informer.clone());
+                informers.push(informer);
+            }
+            for index in &controller.indexes {
+                if let Some(informer) = kinds.get(&index.kind) {
+                    informer.add_index(index.clone());
+                }
+            }
+            let objects = self.cache.informer(&controller.kind, &self.scope);
+            let scoped = Scoped {
+                manager: self.name.clone(),
+                client: guard(controller.permits.clone()),
+                view: View::new(kinds),
+                owned: controller.owned.clone(),
+                recorder: recorder.clone(),
+                memory: Default::default(),
+            };
+            let name = format!("controller {}", controller.name);
+            let figures = metrics.controller(&controller.name);
+            let runner = Runner::new(controller, Arc::new(scoped), objects, figures);
+            let task = running.spawn(runner.run(stopped.clone()));
+            tasks.insert(task.id(), name);
+        }
+        drop(recorder);
+        informers.sort_by(|a, b| a.kind().cmp(b.kind()));
+        informers.dedup_by(|a, b| a.kind() == b.kind());
+        health.started(informers);
+        let result = supervise(shutdown, &mut running, &tasks, &health).await;
+        health.stopping();
+        stop.send_replace(true);
+        let drained = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.grace, drained).await.is_err() {
+            tracing::warn!(grace = ?self.grace, "reconciliations did not finish in time and are cancelled");
+            running.shutdown().await;
+        }
+        // Every recorder went with its controller, so this ends once the last event is written.
+        if tokio::time::timeout(Duration::from_secs(2), &mut events).await.is_err() {
+            events.abort();
+        }
+        result
+    }
+
+    async fn listeners(&self) -> Result<Vec<(tokio::net::TcpListener, Serves)>> {
+        let mut wanted: Vec<(&str, Serves)> = Vec::new();
+        if let Some(address) = &self.metrics_address {
+            wanted.push((address, Serves { metrics: true, health: false }));
+        }
+        match &self.health_address {
+            Some(address) if self.metrics_address.as_ref() == Some(address) => {
+                wanted.iter_mut().for_each(|(_, serves)| serves.health = true);
+            }
+            Some(address) => wanted.push((address, Serves { metrics: false, health: true })),
+            None => {}
+        }
+        let mut listeners = Vec::new();
+        for (address, serves) in wanted {
+            listeners.push((listen(address).await?, serves));
+        }
+        Ok(listeners)
+    }
+}
+
+/// Waits for the end: the wanted one, or a controller's own.
+async fn supervise(
+    shutdown: impl Future<Output = ()>,
+    running: &mut JoinSet<()>,
+    tasks: &HashMap<Id, String>,
+    health: &Health,
+) -> Result {
+    tokio::select! {
+        () = shutdown => Ok(()),
+        Some(ended) = running.join_next_with_id() => {
+            let id = match &ended {
+                Ok((id, ())) => *id,
+                Err(error) => error.id(),
+            };
+            let name = tasks.get(&id).cloned().unwrap_or_else(|| "a controller".into());
+            health.ended(&name);
+            Err(Error::TaskEnded(name))
+        }
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Manager({}: {:?})", self.name, self.controllers)
+    }
+}

@@ -1,0 +1,147 @@
+//! What an operator needs in the cluster, as YAML: derived from its kinds and declarations, so that
+//! the code and the role can't drift apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::{Value, json};
+
+use crate::client::{Permits, Verb};
+use crate::{Error, Result};
+
+type Rules = BTreeMap<(String, String), BTreeSet<Verb>>;
+
+pub(super) fn print(
+    name: &str,
+    definitions: &[&CustomResourceDefinition],
+    permits: &Permits,
+    namespace: &str,
+    watched: Option<&str>,
+) -> Result<String> {
+    let mut documents = vec![json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace},
+    })];
+    let mut seen = BTreeSet::new();
+    for definition in definitions {
+        if seen.insert(definition.metadata.name.clone()) {
+            documents.push(serde_json::to_value(definition)?);
+        }
+    }
+    documents.push(json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},
+    }));
+    let (namespaced, cluster): (Rules, Rules) = match watched {
+        Some(_) => permits
+            .rules()
+            .into_iter()
+            .partition(|((group, resource), _)| permits.is_namespaced(group, resource)),
+        None => (Rules::new(), permits.rules()),
+    };
+    let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": namespace}]);
+    if !cluster.is_empty() {
+        documents.extend(role(name, None, &cluster, &subject));
+    }
+    if let Some(watched) = watched.filter(|_| !namespaced.is_empty()) {
+        documents.extend(role(name, Some(watched), &namespaced, &subject));
+    }
+    let mut text = String::new();
+    for document in &documents {
+        text.push_str("---\n");
+        text.push_str(&yaml(document)?);
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+fn role(name: &str, namespace: Option<&str>, rules: &Rules, subjects: &Value) -> [Value; 2] {
+    let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
+    let mut metadata = json!({"name": name});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    [
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata,
+            "rules": grouped(rules),
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": format!("{kind}Binding"), "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
+            "subjects": subjects,
+        }),
+    ]
+}
+
+/// One rule for all resources of a group that have the same verbs.
+fn grouped(rules: &Rules) -> Vec<Value> {
+    let mut groups: BTreeMap<(&str, &BTreeSet<Verb>), Vec<&str>> = BTreeMap::new();
+    for ((group, resource), verbs) in rules {
+        groups.entry((group, verbs)).or_default().push(resource);
+    }
+    groups
+        .into_iter()
+        .map(|((group, verbs), resources)| {
+            let verbs: Vec<&str> = verbs.iter().map(|verb| verb.as_str()).collect();
+            json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
+        })
+        .collect()
+}
+
+fn yaml(document: &Value) -> Result<String> {
+    serde_saphyr::to_string(document).map_err(|error| Error::Print(std::io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{Node, Pod};
+
+    use super::*;
+    use crate::client::Permit;
+    use crate::kind::Kind;
+
+    fn permits() -> Permits {
+        let mut permits = Permits::default();
+        permits.name(&Kind::of::<Pod>());
+        permits.name(&Kind::of::<Node>());
+        permits.add(Permit::on::<Pod>([Verb::Create, Verb::Delete]));
+        permits.add(Permit::on::<Node>([Verb::Get]));
+        permits.add(Permit::on_resource("", "configmaps", [Verb::Get]));
+        permits
+    }
+
+    fn documents(text: &str) -> Vec<Value> {
+        text.split("---\n")
+            .filter(|part| !part.is_empty())
+            .map(|part| serde_saphyr::from_str(part).expect("valid YAML"))
+            .collect()
+    }
+
+    #[test]
+    fn roles_follow_from_what_is_declared() {
+        let text = print("op", &[], &permits(), "op-system", None).unwrap();
+        let documents = documents(&text);
+        let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
+        assert_eq!(kinds, ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
+        assert_eq!(
+            documents[2]["rules"],
+            json!([
+                {"apiGroups": [""], "resources": ["configmaps", "nodes"], "verbs": ["get"]},
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete"]},
+            ])
+        );
+        assert_eq!(documents[3]["subjects"][0]["namespace"], "op-system");
+    }
+
+    #[test]
+    fn a_watched_namespace_gets_a_role_of_its_own() {
+        let text = print("op", &[], &permits(), "op-system", Some("team")).unwrap();
+        let documents = documents(&text);
+        let role = documents.iter().find(|document| document["kind"] == "Role").unwrap();
+        assert_eq!(role["metadata"]["namespace"], "team");
+        assert_eq!(role["rules"][0]["resources"], json!(["pods"]));
+        let cluster = documents.iter().find(|document| document["kind"] == "ClusterRole").unwrap();
+        assert_eq!(cluster["rules"][0]["resources"], json!(["configmaps", "nodes"]));
+    }
+}

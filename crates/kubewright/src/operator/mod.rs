@@ -1,0 +1,190 @@
+//! An operator as a program: its controllers, and the subcommands `run`, `manifests` and `version`.
+
+mod flags;
+mod manifests;
+
+use std::fmt;
+use std::future::Future;
+use std::io::Write;
+use std::time::Duration;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+use self::flags::{Command, Flags, LogFormat, RunFlags};
+use crate::client::{Connect, Permits};
+use crate::controller::Controller;
+use crate::manager::{Manager, own_permits};
+use crate::{Error, Result};
+
+/// An operator: a name and its controllers. See the [crate's example](crate).
+pub struct Operator {
+    name: String,
+    version: Option<String>,
+    controllers: Vec<Controller>,
+    definitions: Vec<CustomResourceDefinition>,
+    grace: Duration,
+}
+
+impl Operator {
+    /// An operator. Its name is the field manager of its writes, and names its service account and role.
+    pub fn new(name: &str) -> Operator {
+        Operator {
+            name: name.into(),
+            version: None,
+            controllers: Vec::new(),
+            definitions: Vec::new(),
+            grace: Duration::from_secs(30),
+        }
+    }
+
+    /// What `version` prints: usually `env!("CARGO_PKG_VERSION")`.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Operator {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Adds a controller.
+    #[must_use]
+    pub fn controller(mut self, controller: Controller) -> Operator {
+        self.controllers.push(controller);
+        self
+    }
+
+    /// Adds a custom kind that no controller of this operator reconciles to its manifests.
+    #[must_use]
+    pub fn crd<K: CustomResourceExt>(mut self) -> Operator {
+        self.definitions.push(K::crd());
+        self
+    }
+
+    /// How long running reconciliations may take to finish when the operator stops; 30 s by default.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Operator {
+        self.grace = grace;
+        self
+    }
+
+    /// What its controllers and the runtime may do, together.
+    pub fn permits(&self) -> Permits {
+        let mut permits = own_permits();
+        self.controllers.iter().for_each(|controller| permits.extend(&controller.permits));
+        permits
+    }
+
+    /// Everything the cluster needs before the operator can run, as a multi-document YAML: definitions of its
+    /// custom kinds, a service account in `namespace`, and roles derived from what the controllers declare.
+    /// With `watched`, namespaced kinds are granted in that namespace only.
+    ///
+    /// # Errors
+    /// When a definition can't be written as YAML.
+    pub fn manifests(&self, namespace: &str, watched: Option<&str>) -> Result<String> {
+        let mut definitions: Vec<&CustomResourceDefinition> =
+            self.controllers.iter().filter_map(|controller| controller.definition.as_ref()).collect();
+        definitions.extend(&self.definitions);
+        manifests::print(&self.name, &definitions, &self.permits(), namespace, watched)
+    }
+
+    /// Runs with this client until `shutdown` is done: what [`main`](Self::main) does, for tests and for
+    /// operators inside other programs. Set a manager up by hand for anything more.
+    ///
+    /// # Errors
+    /// As [`Manager::run`].
+    pub async fn run(self, client: kube::Client, shutdown: impl Future<Output = ()>) -> Result {
+        self.manager(client).run(shutdown).await
+    }
+
+    /// The manager that runs this operator's controllers.
+    pub fn manager(self, client: kube::Client) -> Manager {
+        let manager = Manager::new(&self.name, client).grace(self.grace);
+        self.controllers.into_iter().fold(manager, Manager::controller)
+    }
+
+    /// The program: reads the command line and does what it says. On failure it prints the error with its
+    /// causes to stderr and exits with status 1.
+    ///
+    /// # Errors
+    /// None at present; the type lets `main` return it.
+    pub async fn main(self) -> Result {
+        let flags = Flags::read(&self.name);
+        let result = match flags.command.unwrap_or_default() {
+            Command::Run(run) => self.run_with(run).await,
+            Command::Manifests(manifests) => {
+                let namespace = manifests.namespace.unwrap_or_else(|| format!("{}-system", self.name));
+                self.manifests(&namespace, manifests.watch_namespace.as_deref()).and_then(|text| print(&text))
+            }
+            Command::Version => print(&format!(
+                "{} {} (kubewright {})\n",
+                self.name,
+                self.version.as_deref().unwrap_or("unversioned"),
+                env!("CARGO_PKG_VERSION")
+            )),
+        };
+        if let Err(error) = result {
+            // Printed here: returned from `main`, it would be shown as a Rust value.
+            let _ = writeln!(std::io::stderr(), "error: {}", error.chain());
+            std::process::exit(1);
+        }
+        Ok(())
+    }
+
+    async fn run_with(self, flags: RunFlags) -> Result {
+        log_to_stderr(&flags)?;
+        let connect = Connect { kubeconfig: flags.kubeconfig, context: flags.context };
+        let client = connect.client().await?;
+        let off = |address: &String| !matches!(&**address, "" | "0");
+        self.manager(client)
+            .namespace(flags.namespace.as_deref())
+            .metrics_address(
+                flags.metrics_address.as_ref().filter(|address| off(address)).map(String::as_str),
+            )
+            .health_address(flags.health_address.as_ref().filter(|address| off(address)).map(String::as_str))
+            .run(asked_to_stop()?)
+            .await
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Operator({}: {:?})", self.name, self.controllers)
+    }
+}
+
+fn print(text: &str) -> Result {
+    std::io::stdout().write_all(text.as_bytes()).map_err(Error::Print)
+}
+
+/// Resolves on SIGINT or SIGTERM.
+fn asked_to_stop() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let fail = |error: std::io::Error| Error::other(error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal = name, "stopping");
+    })
+}
+
+fn log_to_stderr(flags: &RunFlags) -> Result {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(&flags.log_level)
+        .map_err(|error| Error::Usage(format!("--log-level {}: {error}", flags.log_level)))?;
+    let colour =
+        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let set = match flags.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    if set.is_err() {
+        tracing::debug!("the program has set up its own logging, which stays");
+    }
+    Ok(())
+}
