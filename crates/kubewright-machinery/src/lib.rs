@@ -10,6 +10,7 @@ pub mod fieldset;
 pub mod gvk;
 pub mod meta;
 pub mod names;
+pub mod patch;
 pub mod quantity;
 pub mod scan;
 pub mod schema;
