@@ -94,7 +94,7 @@ pub fn diff(from: &Value, to: &Value) -> Value {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
@@ -113,6 +113,11 @@ pub(super) mod tests {
                     .prop_map(|m| Value::Object(m.into_iter().collect())),
             ]
         })
+    }
+
+    /// JSON values without null.
+    pub fn any_json_without_nulls() -> impl Strategy<Value = Value> {
+        any_json(false)
     }
 
     fn applied(mut target: Value, patch: Value) -> Value {

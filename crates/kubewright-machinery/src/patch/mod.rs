@@ -8,6 +8,8 @@ pub mod json;
 pub mod merge;
 pub mod strategic;
 
+#[cfg(test)]
+pub(crate) use merge::tests::any_json_without_nulls as any_json;
 use serde_json::Value;
 
 use crate::field::{self, Path};
