@@ -4,7 +4,9 @@
 //! are plain [`serde_json::Value`]s; what is known of their types is a [`schema::Schema`], the same
 //! for built-in kinds (from a catalogue) and for custom resources (from their definition).
 
+pub mod crd;
 pub mod decode;
+pub mod duration;
 pub mod field;
 pub mod fieldset;
 pub mod gvk;

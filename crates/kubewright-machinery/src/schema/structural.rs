@@ -59,15 +59,7 @@ impl<'a> Node<'a> {
 pub fn parse(json: &Value) -> Schema {
     let node = Node::new(json);
     let mut schema = Schema {
-        ty: match node.text("type") {
-            "object" => Some(Type::Object),
-            "array" => Some(Type::Array),
-            "string" => Some(Type::String),
-            "integer" => Some(Type::Integer),
-            "number" => Some(Type::Number),
-            "boolean" => Some(Type::Boolean),
-            _ => None,
-        },
+        ty: parse_type(node),
         format: boxed(node.text("format")),
         int_or_string: node.flag("x-kubernetes-int-or-string"),
         nullable: node.flag("nullable"),
@@ -100,6 +92,18 @@ pub fn parse(json: &Value) -> Schema {
         _ => {}
     }
     schema
+}
+
+pub(crate) fn parse_type(node: Node<'_>) -> Option<Type> {
+    match node.text("type") {
+        "object" => Some(Type::Object),
+        "array" => Some(Type::Array),
+        "string" => Some(Type::String),
+        "integer" => Some(Type::Integer),
+        "number" => Some(Type::Number),
+        "boolean" => Some(Type::Boolean),
+        _ => None,
+    }
 }
 
 fn boxed(text: &str) -> Option<Box<str>> {
