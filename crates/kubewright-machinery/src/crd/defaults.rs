@@ -98,7 +98,7 @@ impl Checker {
         }
         let errors = embedded::validate(schema, &copy, schema.embedded_resource, path);
         if errors.is_empty() {
-            self.errors.extend(validate::validate(schema, &copy, Some(path)));
+            self.errors.extend(validate::validate_default(schema, &copy, path));
         } else {
             self.errors.extend(errors);
         }
@@ -115,7 +115,7 @@ impl Checker {
                 let detail = format!("must result in valid metadata: {text}");
                 self.errors.push(Error::invalid(path, value.clone(), detail));
             }
-            None => self.errors.extend(validate::validate(schema, value, Some(path))),
+            None => self.errors.extend(validate::validate_default(schema, value, path)),
         }
     }
 }
@@ -152,6 +152,11 @@ mod tests {
                 "s.properties[x].default: Invalid value: {\"a\":\"1\",\"b\":\"2\"}: must not have unknown fields"
             ]
         );
+    }
+
+    #[test]
+    fn the_type_of_an_int_or_string_default_is_not_looked_at() {
+        assert_eq!(of_x(json!({"x-kubernetes-int-or-string": true, "default": true})), Vec::<String>::new());
     }
 
     #[test]

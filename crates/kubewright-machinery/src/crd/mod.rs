@@ -188,17 +188,48 @@ impl Definition {
         self.versions.iter().find(|v| v.storage)
     }
 
+    /// The warning for clients that use a deprecated version: its own, or one that names the best newer version. None
+    /// where it is not deprecated.
+    pub fn deprecation_warning(&self, version: &Version) -> Option<String> {
+        if !version.deprecated {
+            return None;
+        }
+        if let Some(warning) = &version.deprecation_warning {
+            return Some(warning.clone());
+        }
+        let (group, kind) = (&self.group, &self.names.kind);
+        let newer = self.versions.iter().filter(|v| {
+            v.served && !v.deprecated && version_order(&version.name, &v.name).is_lt()
+        });
+        let best = newer.max_by(|a, b| version_order(&a.name, &b.name));
+        let instead = best.map(|v| format!("; use {group}/{} {kind}", v.name)).unwrap_or_default();
+        Some(format!("{group}/{} {kind} is deprecated{instead}", version.name))
+    }
+
     /// A version by its name.
     pub fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.name == name)
     }
 }
 
-impl Version {
-    /// The warning for clients that use a deprecated version; none where it is not deprecated.
-    pub fn warning(&self, group: &str, kind: &str) -> Option<String> {
-        let usual = || format!("{group}/{} {kind} is deprecated", self.name);
-        self.deprecated.then(|| self.deprecation_warning.clone().unwrap_or_else(usual))
+/// The order of API versions as Kubernetes prefers them, least first: other names (the later in the alphabet the less),
+/// then alpha, beta and stable ones by number.
+pub fn version_order(a: &str, b: &str) -> std::cmp::Ordering {
+    fn parse(name: &str) -> Option<(u8, u64, u64)> {
+        let number = |s: &str| s.bytes().all(|b| b.is_ascii_digit()).then(|| s.parse::<u64>().ok())?;
+        let rest = name.strip_prefix('v')?;
+        for (stage, word) in [(0, "alpha"), (1, "beta")] {
+            if let Some((major, minor)) = rest.split_once(word) {
+                return Some((stage, number(major)?, number(minor)?));
+            }
+        }
+        Some((2, number(rest)?, 0))
+    }
+    match (parse(a), parse(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (Some(_), None) => std::cmp::Ordering::Greater,
+        (None, Some(_)) => std::cmp::Ordering::Less,
+        (None, None) => b.cmp(a),
     }
 }
 
@@ -414,10 +445,21 @@ mod tests {
         let version = definition.storage_version().unwrap();
         assert!(version.status && definition.namespaced);
         assert_eq!(version.scale.as_ref().unwrap().spec_replicas, ".spec.n");
-        assert_eq!(
-            version.warning("example.com", "Widget").as_deref(),
-            Some("example.com/v1 Widget is deprecated")
-        );
+        let warning = definition.deprecation_warning(version);
+        assert_eq!(warning.as_deref(), Some("example.com/v1 Widget is deprecated"));
+        let mut definition = definition.clone();
+        definition.versions.extend(["v2beta1", "v2"].map(|name| Version {
+            name: name.into(), served: true, storage: false, deprecated: false, ..version.clone()
+        }));
+        let warning = definition.deprecation_warning(version);
+        assert_eq!(warning.as_deref(), Some("example.com/v1 Widget is deprecated; use example.com/v2 Widget"));
+    }
+
+    #[test]
+    fn stable_versions_come_before_others() {
+        let mut names = ["foo", "v1", "v10", "v2beta1", "v1alpha1", "v11alpha2", "bar", "v3beta1"];
+        names.sort_by(|a, b| version_order(b, a));
+        assert_eq!(names, ["v10", "v1", "v3beta1", "v2beta1", "v11alpha2", "v1alpha1", "bar", "foo"]);
     }
 
     #[test]

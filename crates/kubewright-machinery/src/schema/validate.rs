@@ -14,17 +14,24 @@ use crate::field::{self, Error, Kind, Path};
 /// The faults of a new value. `base` is the path of the value, none for a whole resource; messages name fields below
 /// it only.
 pub fn validate(schema: &Schema, value: &Value, base: Option<&Path<'_>>) -> Vec<Error> {
-    Validator { base }.run(schema, value, None)
+    Validator { base, any_int_or_string: false }.run(schema, value, None)
+}
+
+/// The faults of a default at `base`. Like [`validate`], but the type of an int-or-string is not looked at: a real
+/// server judges defaults by a form of the schema that does not have it.
+pub fn validate_default(schema: &Schema, value: &Value, base: &Path<'_>) -> Vec<Error> {
+    Validator { base: Some(base), any_int_or_string: true }.run(schema, value, None)
 }
 
 /// The faults of a changed value. Faults of parts that are as they were are forgiven (ratcheting, KEP-4008): fields
 /// are compared by name, items of lists of type map by their keys; other lists count as a whole.
 pub fn validate_update(schema: &Schema, value: &Value, old: &Value, base: Option<&Path<'_>>) -> Vec<Error> {
-    Validator { base }.run(schema, value, Some(old))
+    Validator { base, any_int_or_string: false }.run(schema, value, Some(old))
 }
 
 struct Validator<'a> {
     base: Option<&'a Path<'a>>,
+    any_int_or_string: bool,
 }
 
 /// The name of a value in messages: the path from where validation began.
@@ -91,14 +98,14 @@ impl Validator<'_> {
         let mut out = Outcome::default();
         let validation = schema.validation.as_deref();
         if value.is_null() {
-            if has_type(schema) && !schema.nullable {
+            if self.has_type(schema) && !schema.nullable {
                 out.add(self.wrong_type(name, types(schema), "null"));
             }
             self.enumerated(validation, value, name, &mut out);
             return out;
         }
         let format = known_format(schema);
-        if has_type(schema) || format.is_some() {
+        if self.has_type(schema) || format.is_some() {
             match self.typed(schema, format, value, name) {
                 Some(fault) => out.add(fault),
                 None => out.checks += 1,
@@ -140,6 +147,10 @@ impl Validator<'_> {
         }
         out.checks += 1;
         out
+    }
+
+    fn has_type(&self, schema: &Schema) -> bool {
+        schema.ty.is_some() || (schema.int_or_string && !self.any_int_or_string)
     }
 
     fn field(&self, name: &Name<'_>) -> String {
@@ -464,10 +475,6 @@ fn same_keys(schema: &Schema, a: &Value, b: &Value) -> bool {
         let of = |item: &'_ Value| item.get(&**key).cloned().or_else(|| default.cloned());
         a.is_object() && b.is_object() && of(a) == of(b)
     })
-}
-
-fn has_type(schema: &Schema) -> bool {
-    schema.ty.is_some() || schema.int_or_string
 }
 
 fn accepts(schema: &Schema, actual: &str) -> bool {
