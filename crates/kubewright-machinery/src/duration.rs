@@ -1,5 +1,7 @@
 //! Durations for humans (apimachinery `util/duration`): two or three significant figures.
 
+use crate::time;
+
 /// How long `seconds` are: `5s`, `3m20s`, `4h`, `3d4h`, `2y10d`; `<invalid>` for the future beyond clock skew.
 pub fn human(seconds: i64) -> String {
     match seconds {
@@ -28,11 +30,11 @@ pub fn human(seconds: i64) -> String {
 }
 
 /// How long ago the RFC 3339 time was, as a table cell says it: `<unknown>` for none, `<invalid>` for no time.
-pub fn since(time: &str, now: jiff::Timestamp) -> String {
-    if time.is_empty() || time == "null" {
+pub fn since(text: &str, now: jiff::Timestamp) -> String {
+    if text.is_empty() || text == "null" {
         return "<unknown>".into();
     }
-    match time.parse::<jiff::Timestamp>() {
+    match time::parse(text) {
         Ok(then) => human(now.as_second() - then.as_second()),
         Err(_) => "<invalid>".into(),
     }

@@ -84,6 +84,7 @@ pub fn unchecked_rules(schema: &Schema, errors: &[Error]) -> Option<Error> {
         detail: "some validation rules were not checked because the object was invalid; correct the existing errors \
                  to complete validation"
             .into(),
+        shown: None,
     })
 }
 

@@ -198,9 +198,10 @@ impl Definition {
             return Some(warning.clone());
         }
         let (group, kind) = (&self.group, &self.names.kind);
-        let newer = self.versions.iter().filter(|v| {
-            v.served && !v.deprecated && version_order(&version.name, &v.name).is_lt()
-        });
+        let newer = self
+            .versions
+            .iter()
+            .filter(|v| v.served && !v.deprecated && version_order(&version.name, &v.name).is_lt());
         let best = newer.max_by(|a, b| version_order(&a.name, &b.name));
         let instead = best.map(|v| format!("; use {group}/{} {kind}", v.name)).unwrap_or_default();
         Some(format!("{group}/{} {kind} is deprecated{instead}", version.name))
@@ -449,10 +450,17 @@ mod tests {
         assert_eq!(warning.as_deref(), Some("example.com/v1 Widget is deprecated"));
         let mut definition = definition.clone();
         definition.versions.extend(["v2beta1", "v2"].map(|name| Version {
-            name: name.into(), served: true, storage: false, deprecated: false, ..version.clone()
+            name: name.into(),
+            served: true,
+            storage: false,
+            deprecated: false,
+            ..version.clone()
         }));
         let warning = definition.deprecation_warning(version);
-        assert_eq!(warning.as_deref(), Some("example.com/v1 Widget is deprecated; use example.com/v2 Widget"));
+        assert_eq!(
+            warning.as_deref(),
+            Some("example.com/v1 Widget is deprecated; use example.com/v2 Widget")
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Names, webhook};
 use crate::schema::format;
+use crate::time;
 
 /// The annotation that a definition in a group of the Kubernetes community needs.
 pub const APPROVAL_ANNOTATION: &str = "api-approved.kubernetes.io";
@@ -65,7 +66,7 @@ pub fn set_condition(object: &mut Value, condition: &Condition, now: jiff::Times
     let stated = if condition.status { "True" } else { "False" };
     let mut new = json!({
         "type": condition.ty, "status": stated, "reason": condition.reason, "message": condition.message,
-        "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "lastTransitionTime": time::format(now),
     });
     let Some(old) = conditions.iter_mut().find(|c| c["type"] == condition.ty) else {
         conditions.push(new);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::openapi_rules::{self, Demands};
 use super::status::{self, condition_is_true};
 use super::{defaults, field_path, webhook};
-use crate::field::{Error, Path};
+use crate::field::{Error, Path, is_print};
 use crate::names;
 use crate::schema::structural::{self, Node};
 use crate::schema::{Schema, Type};
@@ -22,7 +22,7 @@ const COLUMN_FORMATS: [&str; 8] =
 pub fn name_faults(object: &Value) -> Vec<String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("");
     let name = text("/metadata/name");
-    let mut faults = names::dns1123_subdomain(name);
+    let mut faults = names::is_dns1123_subdomain(name);
     if name != format!("{}.{}", text("/spec/names/plural"), text("/spec/group")) {
         faults.push("must be spec.names.plural+\".\"+spec.group".into());
     }
@@ -282,7 +282,7 @@ impl Validator<'_> {
         let path = Path::new("spec");
         let spec = self.hub.spec;
         let group = spec.text("group");
-        let faults = names::dns1123_subdomain(group);
+        let faults = names::is_dns1123_subdomain(group);
         if group.is_empty() {
             errors.push(Error::required(&path.child("group"), ""));
         } else if !faults.is_empty() {
@@ -561,7 +561,7 @@ impl Validator<'_> {
                 errors.push(Error::invalid(&path, *version, "duplicate version"));
                 continue;
             }
-            let faults = names::dns1035_label(version);
+            let faults = names::is_dns1035_label(version);
             errors.extend(faults.into_iter().map(|fault| Error::invalid(&path, *version, fault)));
         }
         if self.held.review_version && !reviews.iter().any(|v| is_known_review(v)) {
@@ -580,7 +580,7 @@ fn one_of(value: &str, accepted: &[&str], path: &Path<'_>, errors: &mut Vec<Erro
 }
 
 fn label(text: &str, path: &Path<'_>, errors: &mut Vec<Error>) {
-    let faults = names::dns1035_label(text);
+    let faults = names::is_dns1035_label(text);
     if !faults.is_empty() {
         errors.push(Error::invalid(path, text, faults.join(",")));
     }
@@ -598,7 +598,7 @@ fn names_faults(names: Node<'_>, path: &Path<'_>, errors: &mut Vec<Error>) {
     }
     for key in ["kind", "listKind"] {
         let name = names.text(key);
-        let faults = names::dns1035_label(&name.to_lowercase());
+        let faults = names::is_dns1035_label(&name.to_lowercase());
         if !name.is_empty() && !faults.is_empty() {
             let detail = format!("may have mixed case, but should otherwise match: {}", faults.join(","));
             errors.push(Error::invalid(&path.child(key), name, detail));
@@ -634,9 +634,7 @@ fn deprecation(version: Node<'_>, path: &Path<'_>, errors: &mut Vec<Error>) {
     if warning.is_empty() {
         add("must not be an empty string".into());
     }
-    // What Go does not count as printable: control characters, and all spaces but the plain one.
-    let printable = |c: char| c == ' ' || !(c.is_control() || c.is_whitespace() || c == '\u{feff}');
-    if let Some((i, _)) = warning.char_indices().find(|(_, c)| !printable(*c)) {
+    if let Some((i, _)) = warning.char_indices().find(|(_, c)| !is_print(*c)) {
         add(format!(
             "must only contain printable UTF-8 characters; non-printable character found at index {i}"
         ));

@@ -101,7 +101,7 @@ pub fn service(path: &Path<'_>, service: &Value, swapped: bool) -> Vec<Error> {
             add(format!("segment[{i}] may not be empty"));
             continue;
         }
-        names::dns1123_subdomain(segment).into_iter().for_each(|e| add(format!("segment[{i}]: {e}")));
+        names::is_dns1123_subdomain(segment).into_iter().for_each(|e| add(format!("segment[{i}]: {e}")));
     }
     errors
 }

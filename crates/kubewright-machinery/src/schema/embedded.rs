@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Schema, object_meta};
 use crate::field::{Error, Path};
-use crate::names;
+use crate::{meta, names};
 
 /// Gives the metadata of embedded resources the shape of ObjectMeta and returns the paths of the fields that were
 /// removed, sorted. With `drop_invalid`, what has the wrong type goes silently (objects read from storage).
@@ -145,44 +145,20 @@ fn resource_faults(fields: &serde_json::Map<String, Value>, path: &Path<'_>, err
         let path = path.child("metadata");
         match object_meta::decode(metadata, false) {
             Err(error) => errors.push(Error::invalid(&path, metadata.clone(), error.to_string())),
-            Ok(decoded) => metadata_faults(&decoded.metadata, &path, errors),
+            Ok(mut decoded) => {
+                // An embedded resource may be without a name, and anywhere.
+                if let Some(metadata) = decoded.metadata.as_object_mut() {
+                    metadata.entry("name").or_insert_with(|| "unnamed".into());
+                }
+                let namespaced = decoded.metadata.get("namespace").is_some();
+                errors.extend(meta::validate(
+                    &decoded.metadata,
+                    namespaced,
+                    names::name_is_path_segment,
+                    &path,
+                ));
+            }
         }
-    }
-}
-
-/// The rules of metadata, for a name that may be any path segment.
-fn metadata_faults(metadata: &Value, path: &Path<'_>, errors: &mut Vec<Error>) {
-    let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or("");
-    let mut add = |name: &str, faults: Vec<String>| {
-        let path = path.child(name);
-        errors.extend(faults.into_iter().map(|fault| Error::invalid(&path, text(name), fault)));
-    };
-    add("generateName", names::name_is_path_segment(text("generateName"), true));
-    add("name", names::name_is_path_segment(text("name"), false));
-    if !text("namespace").is_empty() {
-        add("namespace", names::is_dns1123_label(text("namespace")));
-    }
-    if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|n| *n < 0) {
-        let detail = "must be greater than or equal to 0";
-        errors.push(Error::invalid(&path.child("generation"), generation, detail));
-    }
-    let entries = |name: &str| metadata.get(name).and_then(Value::as_object).into_iter().flatten();
-    let labels = path.child("labels");
-    for (key, value) in entries("labels") {
-        let value = value.as_str().unwrap_or("");
-        errors.extend(names::is_qualified_name(key).into_iter().map(|e| Error::invalid(&labels, key.as_str(), e)));
-        errors.extend(names::is_label_value(value).into_iter().map(|e| Error::invalid(&labels, value, e)));
-    }
-    let annotations = path.child("annotations");
-    for (key, _) in entries("annotations") {
-        let faults = names::is_qualified_name(&key.to_lowercase());
-        errors.extend(faults.into_iter().map(|e| Error::invalid(&annotations, key.as_str(), e)));
-    }
-    let finalizers = path.child("finalizers");
-    let items = metadata.get("finalizers").and_then(Value::as_array).into_iter().flatten();
-    for finalizer in items.filter_map(Value::as_str) {
-        let faults = names::is_qualified_name(finalizer);
-        errors.extend(faults.into_iter().map(|e| Error::invalid(&finalizers, finalizer, e)));
     }
 }
 

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use crate::time;
+
 /// The Go type of a field.
 #[derive(Clone, Copy)]
 enum Go {
@@ -126,9 +128,9 @@ impl Decoder {
             (Go::Bool, _) => Err(wrong(value, "bool")),
             (Go::Int, Value::Number(n)) if n.is_i64() => keep(n.as_i64() != Some(0) || name != "generation"),
             (Go::Int, _) => Err(wrong(value, "int64")),
-            (Go::Time, Value::String(text)) => match text.parse::<jiff::Timestamp>() {
+            (Go::Time, Value::String(text)) => match time::parse(text) {
                 Ok(_) => keep(true),
-                Err(_) => Err(Mistyped(unparsable_time(text))),
+                Err(error) => Err(Mistyped(error.to_string())),
             },
             (Go::Time, _) => Err(wrong(value, "string")),
             (Go::Raw, _) => keep(true),
@@ -183,39 +185,6 @@ fn kind(value: &Value) -> String {
         Value::Array(_) => "array".into(),
         Value::Object(_) => "object".into(),
     }
-}
-
-/// What Go says of a time that is not RFC 3339: the layout's element where parsing stopped.
-fn unparsable_time(text: &str) -> String {
-    const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
-    const ELEMENTS: [(&str, usize); 12] = [
-        ("2006", 4),
-        ("-", 1),
-        ("01", 2),
-        ("-", 1),
-        ("02", 2),
-        ("T", 1),
-        ("15", 2),
-        (":", 1),
-        ("04", 2),
-        (":", 1),
-        ("05", 2),
-        ("Z07:00", 1),
-    ];
-    let mut rest = text;
-    for (element, len) in ELEMENTS {
-        let head = rest.get(..len).unwrap_or("");
-        let fits = match element {
-            "-" | "T" | ":" => head == element,
-            "Z07:00" => matches!(head, "Z" | "+" | "-"),
-            _ => head.len() == len && head.bytes().all(|b| b.is_ascii_digit()),
-        };
-        if !fits {
-            return format!("parsing time {text:?} as {LAYOUT:?}: cannot parse {rest:?} as {element:?}");
-        }
-        rest = &rest[len..];
-    }
-    format!("parsing time {text:?}: day out of range")
 }
 
 #[cfg(test)]
