@@ -47,7 +47,7 @@
 //! let everywhere = cx.list::<Pod>().await?; // derefs to [Arc<Pod>]
 //! let mine = cx.list::<Pod>().in_namespace("default").owned_by(owner).await?;
 //! // With `.index(Index::path::<Pod>("spec.nodeName"))` on the controller:
-//! let there = cx.list::<Pod>().indexed("spec.nodeName", "node-1").labelled("app", "web").await?;
+//! let there = cx.list::<Pod>().indexed("spec.nodeName", "node-1").labels("app=web").await?;
 //! let bytes = cx.list::<Pod>().may_be_stale().raw().await?; // undecoded, without waiting
 //! # Ok(()) }
 //! ```

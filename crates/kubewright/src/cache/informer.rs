@@ -1,35 +1,20 @@
-//! The thin driver around the watch state machine: it sends requests, feeds frames to the machine,
-//! applies effects to the store and tells subscribers. Bytes pass through once; nothing is decoded
-//! beyond its metadata.
+//! One kind and scope in the cache: the store, who follows its changes, and which of this process's own
+//! writes it has yet to show. The driver applies what the server sent; nothing here does requests.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::BodyExt;
-use kube::client::Body;
 use parking_lot::{Mutex, RwLock};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::Notify;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
-use super::Scope;
-use super::backoff::Jitter;
-use super::frame::{Frame, Lines, parse, parse_page};
+use super::{Scope, driver};
 use super::object::{Cached, DecodeError};
 use super::store::{Change, Index, Store};
-use super::watch::{Effect, Failure, Step, Watch};
+use super::watch::Effect;
 use crate::kind::{Key, Kind};
-
-/// Objects a page, where lists come in pages.
-const PAGE: u32 = 500;
-/// How long a server may take to answer a request's head, or a whole page.
-const ANSWER: Duration = Duration::from_secs(60);
-/// The longest line that is taken for an object; etcd's limit is far below.
-const LONGEST_LINE: usize = 64 << 20;
 
 /// What happened to an object of the cache.
 #[derive(Clone, Debug)]
@@ -73,15 +58,22 @@ pub(crate) enum Expected {
     Gone(Box<str>),
 }
 
+/// Own writes not shown yet, in order; each with its number and the replacement it fell into.
+#[derive(Default)]
+struct Pending {
+    writes: Vec<(Wrote, u64, u64)>,
+    last: u64,
+}
+
 pub(crate) struct Shared {
     pub(crate) kind: Kind,
     pub(crate) scope: Scope,
     store: RwLock<Store>,
     subscribers: Mutex<Vec<(u64, Box<Callback>)>>,
-    pending: Mutex<Vec<(Wrote, u64)>>,
+    pending: Mutex<Pending>,
     progress: AtomicU64,
     synced: AtomicBool,
-    connected: AtomicBool,
+    pub(super) connected: AtomicBool,
     changed: Notify,
     next_subscriber: AtomicU64,
     relists: AtomicU64,
@@ -131,7 +123,7 @@ impl fmt::Debug for Informer {
 impl Informer {
     pub(crate) fn start(client: kube::Client, kind: Kind, scope: Scope) -> Informer {
         let shared = Arc::new(Shared::new(kind, scope));
-        let task = tokio::spawn(run(Arc::clone(&shared), client)).abort_handle();
+        let task = tokio::spawn(driver::run(Arc::clone(&shared), client)).abort_handle();
         Informer(Arc::new(Running { shared, task }))
     }
 
@@ -169,11 +161,13 @@ impl Informer {
     pub async fn caught_up(&self, key: Option<&Key>, limit: Duration) -> bool {
         let shared = &self.0.shared;
         let deadline = tokio::time::Instant::now() + limit;
+        // Only what was written before this read began: later writes must not hold it up for ever.
+        let up_to = shared.pending.lock().last;
         loop {
             let changed = shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.is_synced() && !shared.is_behind(key) {
+            if self.is_synced() && !shared.is_behind(key, up_to) {
                 return true;
             }
             if timeout_at(deadline, changed).await.is_err() {
@@ -266,22 +260,28 @@ impl Shared {
         // A write that is shown already still counts while an earlier one to the same key does not:
         // an object created and deleted at once would appear in between.
         let mut pending = self.pending.lock();
-        if pending.iter().any(|(earlier, _)| earlier.key == wrote.key) || !self.shows(&wrote) {
-            pending.push((wrote, round));
+        if pending.writes.iter().any(|(earlier, _, _)| earlier.key == wrote.key) || !self.shows(&wrote) {
+            pending.last += 1;
+            let number = pending.last;
+            pending.writes.push((wrote, number, round));
         }
     }
 
-    fn is_behind(&self, key: Option<&Key>) -> bool {
+    /// Whether a write up to this number (to one key, or to any) is not shown yet.
+    fn is_behind(&self, key: Option<&Key>, up_to: u64) -> bool {
         let mut pending = self.pending.lock();
         let mut unseen = std::collections::HashSet::new();
-        pending.retain(|(wrote, _)| {
+        pending.writes.retain(|(wrote, _, _)| {
             let keep = unseen.contains(&wrote.key) || !self.shows(wrote);
             if keep {
                 unseen.insert(wrote.key.clone());
             }
             keep
         });
-        pending.iter().any(|(wrote, _)| key.is_none_or(|key| *key == wrote.key))
+        pending
+            .writes
+            .iter()
+            .any(|(wrote, number, _)| *number <= up_to && key.is_none_or(|key| *key == wrote.key))
     }
 
     fn shows(&self, wrote: &Wrote) -> bool {
@@ -296,7 +296,7 @@ impl Shared {
         }
     }
 
-    fn begin_replace(&self) {
+    pub(super) fn begin_replace(&self) {
         self.relists.fetch_add(1, Ordering::Relaxed);
         self.store.write().begin_replace();
         // Until the list is complete nothing is known to be seen; revisions may even start over.
@@ -351,7 +351,7 @@ impl Shared {
         self.progress.store(progress, Ordering::Release);
         if let Some(round) = synced_round {
             // A consistent list includes every write that ended before it began.
-            self.pending.lock().retain(|(_, written)| *written >= round);
+            self.pending.lock().writes.retain(|(_, _, written)| *written >= round);
             self.synced.store(true, Ordering::Release);
         }
         self.events.fetch_add(events.len() as u64, Ordering::Relaxed);
@@ -364,7 +364,7 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
-    fn note_undecodable(&self, error: &DecodeError) {
+    pub(super) fn note_undecodable(&self, error: &DecodeError) {
         self.undecodable.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "an object can't be read and is left out of the cache");
     }
@@ -384,182 +384,6 @@ fn push_replacement(
             events.push(Delta { what: What::Added, object, before: None, initial });
         }
         before => events.push(Delta { what, object, before, initial }),
-    }
-}
-
-async fn run(shared: Arc<Shared>, client: kube::Client) {
-    let mut watch = Watch::new(Jitter::random());
-    loop {
-        match watch.step(Instant::now()) {
-            Step::Pause(until) => tokio::time::sleep_until(until.into()).await,
-            Step::Stream => {
-                shared.begin_replace();
-                let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned();
-                stream(&shared, &client, &mut watch, &query, true).await;
-            }
-            Step::Watch { from } => {
-                stream(&shared, &client, &mut watch, &format!("resourceVersion={from}"), false).await;
-            }
-            Step::List { next } => {
-                if next.is_none() {
-                    shared.begin_replace();
-                }
-                page(&shared, &client, &mut watch, next).await;
-            }
-        }
-        shared.connected.store(false, Ordering::Relaxed);
-    }
-}
-
-fn request(shared: &Shared, query: &str) -> Result<Request<Body>, http::Error> {
-    Request::get(format!("{}?{query}", shared.kind.collection_path(shared.scope.namespace())))
-        .header(header::ACCEPT, "application/json")
-        .header(header::ACCEPT_ENCODING, "identity")
-        .body(Body::empty())
-}
-
-async fn stream(shared: &Shared, client: &kube::Client, watch: &mut Watch, query: &str, streaming: bool) {
-    let lifetime = watch.lifetime();
-    let deadline = tokio::time::Instant::now() + lifetime + Duration::from_secs(15);
-    let query = format!("watch=true&allowWatchBookmarks=true&{query}&timeoutSeconds={}", lifetime.as_secs());
-    let Some(mut body) = open(shared, client, watch, &query, streaming).await else { return };
-    watch.opened(Instant::now());
-    shared.connected.store(true, Ordering::Relaxed);
-    let mut lines = Lines::default();
-    loop {
-        let chunk: Bytes = match timeout_at(deadline, body.frame()).await {
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(chunk) => chunk,
-                Err(_) => continue,
-            },
-            Ok(None) => return watch.ended(Instant::now()),
-            Ok(Some(Err(error))) => {
-                tracing::debug!(kind = %shared.kind, %error, "the watch was cut off");
-                return watch.fail(Failure::Other, Instant::now());
-            }
-            Err(_) => {
-                tracing::warn!(kind = %shared.kind, "the watch outlived its time; reconnecting");
-                return watch.fail(Failure::Other, Instant::now());
-            }
-        };
-        let mut batch = Vec::new();
-        let mut open = true;
-        for line in lines.push(chunk) {
-            let frame = match parse(&line, &shared.kind) {
-                Ok(frame) => frame,
-                Err(error) => {
-                    tracing::warn!(%error, "the watch sent something else than events");
-                    watch.fail(Failure::Other, Instant::now());
-                    open = false;
-                    break;
-                }
-            };
-            let effect = watch.frame(&frame, Instant::now());
-            match frame {
-                Frame::Put(object) | Frame::Delete(object) => batch.push((effect, Some(object))),
-                Frame::Undecodable(error) => shared.note_undecodable(&error),
-                Frame::Error { code, message } => {
-                    tracing::debug!(kind = %shared.kind, code, message, "the watch ended with an error");
-                }
-                Frame::Bookmark { .. } => batch.push((effect, None)),
-            }
-            if effect == Effect::Close {
-                open = false;
-                break;
-            }
-        }
-        shared.apply(batch);
-        if !open {
-            return;
-        }
-        if lines.pending() > LONGEST_LINE {
-            tracing::warn!(kind = %shared.kind, "the watch sent a line without end");
-            return watch.fail(Failure::Other, Instant::now());
-        }
-    }
-}
-
-async fn page(shared: &Shared, client: &kube::Client, watch: &mut Watch, next: Option<String>) {
-    let token = next.map_or(String::new(), |token| {
-        format!("&continue={}", utf8_percent_encode(&token, NON_ALPHANUMERIC))
-    });
-    let Some(body) = open(shared, client, watch, &format!("limit={PAGE}{token}"), false).await else {
-        return;
-    };
-    let bytes = match timeout(ANSWER, body.collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        _ => return watch.fail(Failure::Other, Instant::now()),
-    };
-    match parse_page(&bytes, &shared.kind) {
-        Ok(page) => {
-            page.undecodable.iter().for_each(|error| shared.note_undecodable(error));
-            let synced = watch.page(page.resource_version, page.next);
-            let put = page.objects.into_iter().map(|object| (Effect::Put { initial: true }, Some(object)));
-            shared.apply(put.chain(synced.map(|version| (Effect::Synced(version), None))).collect());
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the list can't be read");
-            watch.fail(Failure::Other, Instant::now());
-        }
-    }
-}
-
-/// Sends a request; a refusal goes to the state machine.
-async fn open(
-    shared: &Shared,
-    client: &kube::Client,
-    watch: &mut Watch,
-    query: &str,
-    streaming: bool,
-) -> Option<Body> {
-    let request = match request(shared, query) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!(kind = %shared.kind, %error, "the request can't be built");
-            watch.fail(Failure::Other, Instant::now());
-            return None;
-        }
-    };
-    let response = match timeout(ANSWER, client.send(request)).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            let error: crate::Error = error.into();
-            log_failure(shared, watch, &error.chain());
-            watch.fail(Failure::Other, Instant::now());
-            return None;
-        }
-        Err(_) => {
-            log_failure(shared, watch, "no answer in time");
-            watch.fail(Failure::Other, Instant::now());
-            return None;
-        }
-    };
-    if response.status() == StatusCode::OK {
-        return Some(response.into_body());
-    }
-    let code = response.status().as_u16();
-    let after = response.headers().get(header::RETRY_AFTER);
-    let after = after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-    let body = match timeout(ANSWER, response.into_body().collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        _ => Bytes::new(),
-    };
-    let message = serde_json::from_slice::<kube::core::Status>(&body).map(|status| status.message);
-    let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned());
-    let failure = Failure::of_status(code, &message, after, streaming);
-    if failure != Failure::NoStreaming {
-        log_failure(shared, watch, &format!("{code} {message}"));
-    }
-    watch.fail(failure, Instant::now());
-    None
-}
-
-/// The first failure in a row is worth a warning; the rest would only repeat it.
-fn log_failure(shared: &Shared, watch: &Watch, problem: &str) {
-    if watch.failures() == 0 {
-        tracing::warn!(kind = %shared.kind, scope = %shared.scope, problem, "watching fails; trying again");
-    } else {
-        tracing::debug!(kind = %shared.kind, scope = %shared.scope, problem, "watching still fails");
     }
 }
 
@@ -589,12 +413,25 @@ mod tests {
         shared.begin_replace();
         shared.apply(vec![(Effect::Synced(10), None)]);
         shared.wrote(wrote("a", Expected::Version(12)));
-        assert!(shared.is_behind(None) && shared.is_behind(Some(&"a".into())));
-        assert!(!shared.is_behind(Some(&"b".into())));
+        assert!(shared.is_behind(None, u64::MAX) && shared.is_behind(Some(&"a".into()), u64::MAX));
+        assert!(!shared.is_behind(Some(&"b".into()), u64::MAX));
         shared.apply(vec![(Effect::Put { initial: false }, pod("z", "z", 11))]);
-        assert!(shared.is_behind(None));
+        assert!(shared.is_behind(None, u64::MAX));
         shared.apply(vec![(Effect::Put { initial: false }, pod("a", "u", 12))]);
-        assert!(!shared.is_behind(None));
+        assert!(!shared.is_behind(None, u64::MAX));
+    }
+
+    #[test]
+    fn a_read_does_not_wait_for_writes_made_after_it_began() {
+        let shared = shared();
+        shared.begin_replace();
+        shared.apply(vec![(Effect::Synced(10), None)]);
+        shared.wrote(wrote("a", Expected::Version(11)));
+        let began = shared.pending.lock().last;
+        shared.wrote(wrote("b", Expected::Version(12)));
+        assert!(shared.is_behind(None, began));
+        shared.apply(vec![(Effect::Reached(11), None)]);
+        assert!(!shared.is_behind(None, began) && shared.is_behind(None, u64::MAX));
     }
 
     #[test]
@@ -603,9 +440,9 @@ mod tests {
         shared.begin_replace();
         shared.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 5)), (Effect::Synced(10), None)]);
         shared.wrote(wrote("a", Expected::Gone("u".into())));
-        assert!(shared.is_behind(Some(&"a".into())));
+        assert!(shared.is_behind(Some(&"a".into()), u64::MAX));
         shared.apply(vec![(Effect::Delete, pod("a", "u", 11))]);
-        assert!(!shared.is_behind(None));
+        assert!(!shared.is_behind(None, u64::MAX));
     }
 
     #[test]
@@ -616,9 +453,9 @@ mod tests {
         shared.wrote(wrote("a", Expected::Version(11)));
         shared.wrote(wrote("a", Expected::Gone("u".into())));
         shared.apply(vec![(Effect::Put { initial: false }, pod("a", "u", 11))]);
-        assert!(shared.is_behind(None));
+        assert!(shared.is_behind(None, u64::MAX));
         shared.apply(vec![(Effect::Delete, pod("a", "u", 12))]);
-        assert!(!shared.is_behind(None));
+        assert!(!shared.is_behind(None, u64::MAX));
     }
 
     #[test]
@@ -630,10 +467,10 @@ mod tests {
         shared.begin_replace();
         shared.wrote(wrote("b", Expected::Version(4)));
         shared.apply(vec![(Effect::Synced(3), None)]);
-        assert!(!shared.is_behind(Some(&"a".into())));
-        assert!(shared.is_behind(Some(&"b".into())));
+        assert!(!shared.is_behind(Some(&"a".into()), u64::MAX));
+        assert!(shared.is_behind(Some(&"b".into()), u64::MAX));
         shared.apply(vec![(Effect::Reached(4), None)]);
-        assert!(!shared.is_behind(None));
+        assert!(!shared.is_behind(None, u64::MAX));
     }
 
     #[test]

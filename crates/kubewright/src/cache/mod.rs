@@ -5,6 +5,7 @@
 //! code that follows kinds it only learns of at run time.
 
 mod backoff;
+mod driver;
 mod frame;
 mod informer;
 mod object;
@@ -66,8 +67,11 @@ impl fmt::Display for Scope {
 #[derive(Clone)]
 pub struct Cache {
     client: kube::Client,
-    informers: Arc<Mutex<HashMap<(Kind, Scope), Weak<informer::Running>>>>,
+    informers: Arc<Mutex<Informers>>,
 }
+
+/// What runs, as long as somebody holds it.
+type Informers = HashMap<(Kind, Scope), Weak<informer::Running>>;
 
 impl Cache {
     /// A cache that reads through this client.

@@ -239,7 +239,7 @@ impl Watch {
             Failure::NoStreaming | Failure::Other => {}
         }
         let listing = matches!(self.state, WatchState::Listing { .. });
-        if listing || self.failures % RELIST_AFTER == 0 {
+        if listing || self.failures.is_multiple_of(RELIST_AFTER) {
             self.relist();
         }
         self.paused_until = Some(now + pause);

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use kubewright_machinery::selector::LabelSelector;
 
 pub use self::children::{Children, ChildrenReport, IntoChildren};
 use self::drift::Memory;
@@ -143,7 +145,8 @@ pub(crate) struct Query {
     namespace: Option<String>,
     owner: Option<String>,
     index: Option<(String, String)>,
-    labels: Vec<(String, String)>,
+    labels: Vec<LabelSelector>,
+    mistake: Option<String>,
     stale: bool,
 }
 
@@ -209,10 +212,27 @@ impl<K: Object> List<K> {
         self
     }
 
-    /// Only objects with this label.
+    /// Only objects that a label selector such as `app=web,tier in (a, b),!canary` selects.
     #[must_use]
-    pub fn labelled(mut self, label: &str, value: &str) -> Self {
-        self.query.labels.push((label.into(), value.into()));
+    pub fn labels(self, selector: &str) -> Self {
+        let parsed = LabelSelector::parse(selector).map_err(|error| error.to_string());
+        self.selecting(selector, parsed)
+    }
+
+    /// Only objects that a selector of another object selects, such as a Deployment's `spec.selector`.
+    #[must_use]
+    pub fn matching(self, selector: &meta::LabelSelector) -> Self {
+        let parsed = serde_json::to_value(selector)
+            .map_err(|error| error.to_string())
+            .and_then(|value| LabelSelector::from_value(Some(&value)).map_err(|error| error.to_string()));
+        self.selecting("", parsed)
+    }
+
+    fn selecting(mut self, selector: &str, parsed: std::result::Result<LabelSelector, String>) -> Self {
+        match parsed {
+            Ok(selector) => self.query.labels.push(selector),
+            Err(error) => self.query.mistake = Some(format!("label selector \"{selector}\": {error}")),
+        }
         self
     }
 
@@ -254,6 +274,9 @@ async fn wait(informer: &Informer, key: Option<&Key>) -> Result {
 
 /// Looks up by the narrowest index there is and checks the rest one by one.
 fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
+    if let Some(mistake) = &query.mistake {
+        return Err(Error::Usage(mistake.clone()));
+    }
     let mut found: Vec<Arc<Cached>> = informer
         .read(|store| {
             Some(match (&query.owner, &query.index, &query.namespace) {
@@ -275,12 +298,10 @@ fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
             .ok_or_else(|| unknown_index(informer.kind(), query))?;
         found.retain(|object| among.contains(object.key()));
     }
-    if !query.labels.is_empty() {
-        found.retain(|object| {
-            let labels = object.labels();
-            query.labels.iter().all(|(label, value)| labels.get(label) == Some(value))
-        });
-    }
+    found.retain(|object| {
+        let labels = Some(object.label_bytes()).filter(|bytes| !bytes.is_empty());
+        query.labels.iter().all(|selector| selector.matches_json(labels))
+    });
     found.sort_unstable_by(|a, b| a.key().cmp(b.key()));
     Ok(found)
 }

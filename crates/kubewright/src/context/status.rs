@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::drift::{Target, covers};
+use super::drift::Target;
 use crate::Result;
 use crate::kind::{Key, Kind, Object};
 
@@ -41,8 +41,7 @@ impl Context {
                 .and_then(|bytes| serde_json::from_slice(bytes).ok())
                 .unwrap_or_else(|| json!({}));
             let same_object = object.meta().uid.as_deref() == Some(cached.uid());
-            let as_reported = now == wish["status"] && covers(&now, &wish["status"]);
-            if same_object && (as_reported || self.scoped.memory.is_applied(&key, &target, &wish, &cached)) {
+            if same_object && (now == wish["status"] || self.scoped.memory.is_applied(&key, &target, &wish, &cached)) {
                 return Ok(());
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, InformerStats};
 use crate::queue::SharedQueue;
 
 /// Upper bounds of the histograms' buckets, in seconds.
@@ -68,6 +68,9 @@ impl Histogram {
         let _ = writeln!(out, "{name}_count{{{label}}} {count}");
     }
 }
+
+/// A figure of an informer.
+type CacheFigure = fn(&InformerStats) -> u64;
 
 /// Depth, additions and retries of a queue.
 type QueueFigures = Box<dyn Fn() -> (usize, u64, u64) + Send + Sync>;
@@ -258,7 +261,7 @@ impl Metrics {
             .into_iter()
             .map(|informer| (informer.kind().to_string(), informer.stats()))
             .collect();
-        let figures: [(&str, &str, &str, fn(&crate::cache::InformerStats) -> u64); 5] = [
+        let figures: [(&str, &str, &str, CacheFigure); 5] = [
             ("kubewright_cache_objects", "gauge", "Objects in the cache.", |stats| stats.objects as u64),
             ("kubewright_cache_bytes", "gauge", "Bytes of JSON in the cache.", |stats| stats.bytes as u64),
             ("kubewright_cache_lists_total", "counter", "Lists begun, the first included.", |stats| {

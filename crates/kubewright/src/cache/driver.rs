@@ -1,0 +1,203 @@
+//! The thin driver around the watch state machine: it sends requests, feeds frames to the machine and
+//! applies what they mean. Bytes pass through once; nothing is decoded beyond its metadata.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::{timeout, timeout_at};
+
+use super::backoff::Jitter;
+use super::frame::{Frame, Lines, parse, parse_page};
+use super::informer::Shared;
+use super::watch::{Effect, Failure, Step, Watch};
+
+/// Objects a page, where lists come in pages.
+const PAGE: u32 = 500;
+/// How long a server may take to answer a request's head, or a whole page.
+const ANSWER: Duration = Duration::from_secs(60);
+/// The longest line that is taken for an object; etcd's limit is far below.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// Follows the kind until dropped.
+pub(super) async fn run(shared: Arc<Shared>, client: kube::Client) {
+    let mut watch = Watch::new(Jitter::random());
+    loop {
+        match watch.step(Instant::now()) {
+            Step::Pause(until) => tokio::time::sleep_until(until.into()).await,
+            Step::Stream => {
+                shared.begin_replace();
+                let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned();
+                stream(&shared, &client, &mut watch, &query, true).await;
+            }
+            Step::Watch { from } => {
+                stream(&shared, &client, &mut watch, &format!("resourceVersion={from}"), false).await;
+            }
+            Step::List { next } => {
+                if next.is_none() {
+                    shared.begin_replace();
+                }
+                page(&shared, &client, &mut watch, next).await;
+            }
+        }
+        shared.connected.store(false, Ordering::Relaxed);
+    }
+}
+
+fn request(shared: &Shared, query: &str) -> Result<Request<Body>, http::Error> {
+    Request::get(format!("{}?{query}", shared.kind.collection_path(shared.scope.namespace())))
+        .header(header::ACCEPT, "application/json")
+        .header(header::ACCEPT_ENCODING, "identity")
+        .body(Body::empty())
+}
+
+async fn stream(shared: &Shared, client: &kube::Client, watch: &mut Watch, query: &str, streaming: bool) {
+    let lifetime = watch.lifetime();
+    let deadline = tokio::time::Instant::now() + lifetime + Duration::from_secs(15);
+    let query = format!("watch=true&allowWatchBookmarks=true&{query}&timeoutSeconds={}", lifetime.as_secs());
+    let Some(mut body) = open(shared, client, watch, &query, streaming).await else { return };
+    watch.opened(Instant::now());
+    shared.connected.store(true, Ordering::Relaxed);
+    let mut lines = Lines::default();
+    loop {
+        let chunk: Bytes = match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(chunk) => chunk,
+                Err(_) => continue,
+            },
+            Ok(None) => return watch.ended(Instant::now()),
+            Ok(Some(Err(error))) => {
+                tracing::debug!(kind = %shared.kind, %error, "the watch was cut off");
+                return watch.fail(Failure::Other, Instant::now());
+            }
+            Err(_) => {
+                tracing::warn!(kind = %shared.kind, "the watch outlived its time; reconnecting");
+                return watch.fail(Failure::Other, Instant::now());
+            }
+        };
+        let mut batch = Vec::new();
+        let mut open = true;
+        for line in lines.push(chunk) {
+            let frame = match parse(&line, &shared.kind) {
+                Ok(frame) => frame,
+                Err(error) => {
+                    tracing::warn!(%error, "the watch sent something else than events");
+                    watch.fail(Failure::Other, Instant::now());
+                    open = false;
+                    break;
+                }
+            };
+            let effect = watch.frame(&frame, Instant::now());
+            match frame {
+                Frame::Put(object) | Frame::Delete(object) => batch.push((effect, Some(object))),
+                Frame::Undecodable(error) => shared.note_undecodable(&error),
+                Frame::Error { code, message } => {
+                    tracing::debug!(kind = %shared.kind, code, message, "the watch ended with an error");
+                }
+                Frame::Bookmark { .. } => batch.push((effect, None)),
+            }
+            if effect == Effect::Close {
+                open = false;
+                break;
+            }
+        }
+        shared.apply(batch);
+        if !open {
+            return;
+        }
+        if lines.pending() > LONGEST_LINE {
+            tracing::warn!(kind = %shared.kind, "the watch sent a line without end");
+            return watch.fail(Failure::Other, Instant::now());
+        }
+    }
+}
+
+async fn page(shared: &Shared, client: &kube::Client, watch: &mut Watch, next: Option<String>) {
+    let token = next.map_or(String::new(), |token| {
+        format!("&continue={}", utf8_percent_encode(&token, NON_ALPHANUMERIC))
+    });
+    let Some(body) = open(shared, client, watch, &format!("limit={PAGE}{token}"), false).await else {
+        return;
+    };
+    let bytes = match timeout(ANSWER, body.collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => return watch.fail(Failure::Other, Instant::now()),
+    };
+    match parse_page(&bytes, &shared.kind) {
+        Ok(page) => {
+            page.undecodable.iter().for_each(|error| shared.note_undecodable(error));
+            let synced = watch.page(page.resource_version, page.next);
+            let put = page.objects.into_iter().map(|object| (Effect::Put { initial: true }, Some(object)));
+            shared.apply(put.chain(synced.map(|version| (Effect::Synced(version), None))).collect());
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the list can't be read");
+            watch.fail(Failure::Other, Instant::now());
+        }
+    }
+}
+
+/// Sends a request; a refusal goes to the state machine.
+async fn open(
+    shared: &Shared,
+    client: &kube::Client,
+    watch: &mut Watch,
+    query: &str,
+    streaming: bool,
+) -> Option<Body> {
+    let request = match request(shared, query) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::error!(kind = %shared.kind, %error, "the request can't be built");
+            watch.fail(Failure::Other, Instant::now());
+            return None;
+        }
+    };
+    let response = match timeout(ANSWER, client.send(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            let error: crate::Error = error.into();
+            log_failure(shared, watch, &error.chain());
+            watch.fail(Failure::Other, Instant::now());
+            return None;
+        }
+        Err(_) => {
+            log_failure(shared, watch, "no answer in time");
+            watch.fail(Failure::Other, Instant::now());
+            return None;
+        }
+    };
+    if response.status() == StatusCode::OK {
+        return Some(response.into_body());
+    }
+    let code = response.status().as_u16();
+    let after = response.headers().get(header::RETRY_AFTER);
+    let after = after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let body = match timeout(ANSWER, response.into_body().collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => Bytes::new(),
+    };
+    let message = serde_json::from_slice::<kube::core::Status>(&body).map(|status| status.message);
+    let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned());
+    let failure = Failure::of_status(code, &message, after, streaming);
+    if failure != Failure::NoStreaming {
+        log_failure(shared, watch, &format!("{code} {message}"));
+    }
+    watch.fail(failure, Instant::now());
+    None
+}
+
+/// The first failure in a row is worth a warning; the rest would only repeat it.
+fn log_failure(shared: &Shared, watch: &Watch, problem: &str) {
+    if watch.failures() == 0 {
+        tracing::warn!(kind = %shared.kind, scope = %shared.scope, problem, "watching fails; trying again");
+    } else {
+        tracing::debug!(kind = %shared.kind, scope = %shared.scope, problem, "watching still fails");
+    }
+}
+
