@@ -200,4 +200,3 @@ fn log_failure(shared: &Shared, watch: &Watch, problem: &str) {
         tracing::debug!(kind = %shared.kind, scope = %shared.scope, problem, "watching still fails");
     }
 }
-

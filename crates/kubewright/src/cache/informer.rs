@@ -10,10 +10,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use super::{Scope, driver};
 use super::object::{Cached, DecodeError};
 use super::store::{Change, Index, Store};
 use super::watch::Effect;
+use super::{Scope, driver};
 use crate::kind::{Key, Kind};
 
 /// What happened to an object of the cache.

@@ -41,7 +41,9 @@ impl Context {
                 .and_then(|bytes| serde_json::from_slice(bytes).ok())
                 .unwrap_or_else(|| json!({}));
             let same_object = object.meta().uid.as_deref() == Some(cached.uid());
-            if same_object && (now == wish["status"] || self.scoped.memory.is_applied(&key, &target, &wish, &cached)) {
+            if same_object
+                && (now == wish["status"] || self.scoped.memory.is_applied(&key, &target, &wish, &cached))
+            {
                 return Ok(());
             }
         }

@@ -1,0 +1,192 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::Api;
+use kubewright::{Action, Context, Controller, Error, Operator, Reconciler, Result};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::canned::{Answer, Canned};
+
+const NAMESPACES: [&str; 2] = [
+    r#"{"type":"ADDED","object":{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"team","uid":"u","resourceVersion":"3"}}}"#,
+    r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"5","annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
+];
+const NOTHING: [&str; 1] = [
+    r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"5","annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
+];
+
+/// Does what a closure's number says and reports how it went.
+struct Tells<F>(F, mpsc::UnboundedSender<String>);
+
+impl<F, Fut> Reconciler for Tells<F>
+where
+    F: Fn(Arc<Namespace>, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<String>> + Send,
+{
+    type Object = Namespace;
+
+    async fn reconcile(&self, namespace: Arc<Namespace>, cx: &Context) -> Result<Action> {
+        let told = (self.0)(namespace, cx.clone()).await;
+        // The test may be over.
+        let _ =
+            self.1.send(told.as_ref().map_or_else(|error| format!("error: {}", error.chain()), Clone::clone));
+        told.map(|_| Action::done())
+    }
+}
+
+/// Runs a controller until it told so many things.
+async fn run<F, Fut>(
+    canned: &Canned,
+    reconcile: F,
+    build: impl FnOnce(Controller) -> Controller,
+    count: usize,
+) -> Vec<String>
+where
+    F: Fn(Arc<Namespace>, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<String>> + Send + 'static,
+{
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let operator = Operator::new("op").controller(build(Controller::new(Tells(reconcile, sender))));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(operator.run(canned.client(), async {
+        let _ = stopped.await;
+    }));
+    let mut told = Vec::new();
+    for _ in 0..count {
+        told.push(receiver.recv().await.unwrap());
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    told
+}
+
+fn greeting(namespace: &Namespace) -> ConfigMap {
+    let mut greeting = ConfigMap::default();
+    greeting.metadata.name = Some("greeting".into());
+    greeting.metadata.namespace = namespace.metadata.name.clone();
+    greeting.data = Some([("hello".into(), "world".into())].into());
+    greeting
+}
+
+#[tokio::test]
+async fn an_undeclared_call_is_refused_by_name_and_never_sent() {
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)]);
+    let told = run(
+        &canned,
+        |_, cx| async move {
+            let pods: Api<Pod> = Api::namespaced(cx.client(), "team");
+            let write: Error = pods.delete("p", &Default::default()).await.unwrap_err().into();
+            let read = cx.list::<Pod>().await.unwrap_err();
+            Ok(format!("{write}; {read}"))
+        },
+        |controller| controller,
+        1,
+    )
+    .await;
+    assert!(told[0].contains("undeclared call: delete pods"), "{told:?}");
+    assert!(told[0].contains("`.owns::<Pod>()` or `.writes::<Pod>([Verb::Delete])`"), "{told:?}");
+    assert!(
+        told[0].contains("undeclared call: list pods; declare it on the controller with `.reads::<Pod>()`")
+    );
+    assert!(canned.sent("/pods").is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_is_caught_and_retried() {
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)]);
+    let runs = AtomicU32::new(0);
+    let told = run(
+        &canned,
+        move |_, _| {
+            let run = runs.fetch_add(1, Ordering::Relaxed);
+            async move {
+                assert!(run >= 2, "a bug");
+                Ok(format!("run {run}"))
+            }
+        },
+        |controller| controller,
+        1,
+    )
+    .await;
+    assert_eq!(told, ["run 2"]);
+}
+
+#[tokio::test]
+async fn a_child_is_applied_with_its_owner_and_the_surplus_pruned() {
+    let child = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"greeting","namespace":"team","uid":"c","resourceVersion":"9","ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":"team","uid":"u","controller":true}]},"data":{"hello":"world"}}"#;
+    let surplus = r#"{"type":"ADDED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"old","namespace":"team","uid":"o","resourceVersion":"4","ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":"team","uid":"u","controller":true}]}}}"#;
+    let others = r#"{"type":"ADDED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"others","namespace":"team","uid":"x","resourceVersion":"4"}}}"#;
+    let canned = Canned::new([
+        Answer::watch("/namespaces?watch", &NAMESPACES),
+        Answer::watch("/configmaps?watch", &[surplus, others, NOTHING[0]]),
+        Answer::body("PATCH", 201, child),
+        Answer::body(
+            "DELETE",
+            200,
+            r#"{"kind":"Status","status":"Success","details":{"uid":"gone-already"}}"#,
+        ),
+    ]);
+    let told = run(
+        &canned,
+        |namespace, cx| async move {
+            let report = cx.apply_children(&namespace, [greeting(&namespace)]).await?;
+            Ok(format!("{} of {} ready, {} pruned", report.ready(), report.total(), report.pruned()))
+        },
+        |controller| controller.owns::<ConfigMap>(),
+        1,
+    )
+    .await;
+    assert_eq!(told, ["1 of 1 ready, 1 pruned"]);
+    let applied = &canned.sent("PATCH")[0];
+    assert_eq!(applied.line, "PATCH /api/v1/namespaces/team/configmaps/greeting?fieldManager=op&force=true");
+    assert_eq!(applied.body["metadata"]["ownerReferences"][0]["uid"], "u");
+    let deleted = canned.sent("DELETE");
+    assert_eq!(deleted.len(), 1);
+    assert_eq!(deleted[0].line, "DELETE /api/v1/namespaces/team/configmaps/old");
+    assert_eq!(deleted[0].body["preconditions"]["uid"], "o");
+}
+
+#[tokio::test]
+async fn a_failed_create_is_not_sent_twice_and_a_throttled_one_is() {
+    let canned = Canned::new([
+        Answer::watch("/namespaces?watch", &NAMESPACES),
+        Answer::body(
+            "POST",
+            503,
+            r#"{"kind":"Status","code":503,"reason":"ServiceUnavailable","message":"busy"}"#,
+        ),
+        Answer::body("POST", 429, r#"{"kind":"Status","code":429,"reason":"TooManyRequests"}"#),
+        Answer::body(
+            "POST",
+            201,
+            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"greeting","resourceVersion":"7"}}"#,
+        ),
+    ]);
+    let told = run(
+        &canned,
+        |namespace, cx| async move {
+            let maps: Api<ConfigMap> = Api::namespaced(cx.client(), "team");
+            maps.create(&Default::default(), &greeting(&namespace)).await?;
+            Ok("created".into())
+        },
+        |controller| controller.writes::<ConfigMap>([kubewright::Verb::Create]),
+        2,
+    )
+    .await;
+    assert!(told[0].starts_with("error: ") && told[0].contains("busy"), "{told:?}");
+    assert_eq!(told[1], "created");
+    assert_eq!(canned.sent("POST").len(), 3);
+}
+
+#[tokio::test]
+async fn two_controllers_of_one_name_are_refused() {
+    let canned = Canned::new([]);
+    let (sender, _receiver) = mpsc::unbounded_channel();
+    let controller = || {
+        Controller::new(Tells(|_: Arc<Namespace>, _: Context| async { Ok(String::new()) }, sender.clone()))
+    };
+    let operator = Operator::new("op").controller(controller()).controller(controller());
+    let error = operator.run(canned.client(), std::future::pending()).await.unwrap_err();
+    assert!(error.to_string().contains("two controllers are named namespace"), "{error}");
+}

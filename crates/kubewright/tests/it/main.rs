@@ -1,0 +1,6 @@
+//! The async parts of the runtime against canned answers: bytes in, requests out. Scenarios on a real API
+//! server live where there is one.
+
+mod canned;
+mod controllers;
+mod informers;
