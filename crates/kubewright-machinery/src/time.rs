@@ -247,7 +247,7 @@ pub fn parse_duration(text: &str) -> Result<i64, Error> {
             _ => return Err(Error::Unit { unit: unit.to_string(), text: text.to_string() }),
         };
         let whole: i128 =
-            if whole.is_empty() { 0 } else { i64::from_str_radix(whole, 10).map_err(|_| invalid())?.into() };
+            if whole.is_empty() { 0 } else { whole.parse::<i64>().map_err(|_| invalid())?.into() };
         total += whole * scale;
         let mut part = scale;
         for digit in fraction.bytes() {
