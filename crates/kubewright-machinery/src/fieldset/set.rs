@@ -217,8 +217,7 @@ impl Set {
 
     /// Members that `other` has not. A parent in `other` does not take its children away.
     pub fn difference(&self, other: &Self) -> Self {
-        let mut out = Self::default();
-        out.members = self.members_without(other);
+        let mut out = Self { members: self.members_without(other), children: Vec::new() };
         zip(&self.children, &other.children, first, first, |step| match step {
             Step::Left(child) => out.children.push(child.clone()),
             Step::Right(_) => {}
@@ -229,8 +228,7 @@ impl Set {
 
     /// Members that neither are in `other` nor lie below a member of it.
     pub fn recursive_difference(&self, other: &Self) -> Self {
-        let mut out = Self::default();
-        out.members = self.members_without(other);
+        let mut out = Self { members: self.members_without(other), children: Vec::new() };
         zip(&self.children, &other.children, first, first, |step| match step {
             Step::Right(_) => {}
             Step::Left(child) => {
@@ -298,8 +296,8 @@ impl Set {
                 })
                 .collect()
         };
-        let mut out = Self::default();
-        out.members = self.members.iter().filter(|element| !tails(element).is_empty()).cloned().collect();
+        let members = self.members.iter().filter(|element| !tails(element).is_empty()).cloned().collect();
+        let mut out = Self { members, children: Vec::new() };
         for (element, child) in &self.children {
             let tails = tails(element);
             if !tails.is_empty() {

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use compare::Comparison;
 #[cfg(test)]
-pub(super) use testing::{crd, ty};
+pub(super) use testing::{crd, schema_of, ty};
 use ty::Ty;
 pub use validate::{Duplicates, FieldError, FieldErrors};
 

@@ -34,6 +34,11 @@ pub(in crate::fieldset) fn crd(spec: Value) -> ObjectType {
     ObjectType::new(SchemaRef::from(schema(&root)))
 }
 
+/// The schema of a type.
+pub(in crate::fieldset) fn schema_of(ty: &ObjectType) -> SchemaRef {
+    ty.schema.clone()
+}
+
 fn schema(short: &Value) -> Schema {
     match short {
         Value::String(text) => scalar(text),
