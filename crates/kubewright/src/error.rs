@@ -126,6 +126,12 @@ impl Error {
     }
 }
 
+impl From<Box<dyn std::error::Error + Send + Sync>> for Error {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+        Error::Other(error)
+    }
+}
+
 impl From<kube::Error> for Error {
     fn from(error: kube::Error) -> Error {
         match error {

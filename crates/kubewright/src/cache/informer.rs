@@ -2,6 +2,7 @@
 //! writes it has yet to show. The driver applies what the server sent; nothing here does requests.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::object::{Cached, DecodeError};
 use super::store::{Change, Index, Store};
 use super::watch::Effect;
 use super::{Scope, driver};
+use crate::controller::panic_message;
 use crate::kind::{Key, Kind};
 
 /// What happened to an object of the cache.
@@ -142,6 +144,11 @@ impl Informer {
         self.0.shared.connected.load(Ordering::Relaxed)
     }
 
+    /// Whether its task is alive. It always should be.
+    pub fn is_running(&self) -> bool {
+        !self.0.task.is_finished()
+    }
+
     /// Waits until the first list is complete; for ever, if the kind is never served.
     pub async fn synced(&self) {
         let shared = &self.0.shared;
@@ -200,7 +207,7 @@ impl Informer {
         let mut subscribers = shared.subscribers.lock();
         let objects: Vec<Arc<Cached>> = shared.store.read().iter().cloned().collect();
         for object in objects {
-            callback(&Delta { what: What::Added, object, before: None, initial: true });
+            tell(&callback, &Delta { what: What::Added, object, before: None, initial: true });
         }
         subscribers.push((id, Box::new(callback)));
         Subscription { id, informer: self.clone() }
@@ -216,6 +223,7 @@ impl Informer {
             relists: shared.relists.load(Ordering::Relaxed),
             events: shared.events.load(Ordering::Relaxed),
             undecodable: shared.undecodable.load(Ordering::Relaxed),
+            connected: self.is_connected(),
         }
     }
 }
@@ -233,6 +241,8 @@ pub struct InformerStats {
     pub events: u64,
     /// Objects that could not be read.
     pub undecodable: u64,
+    /// Whether the watch is open: while it is not, the cache grows stale.
+    pub connected: bool,
 }
 
 impl Shared {
@@ -357,7 +367,7 @@ impl Shared {
         self.events.fetch_add(events.len() as u64, Ordering::Relaxed);
         for event in &events {
             for (_, callback) in subscribers.iter() {
-                callback(event);
+                tell(&**callback, event);
             }
         }
         drop(subscribers);
@@ -367,6 +377,14 @@ impl Shared {
     pub(super) fn note_undecodable(&self, error: &DecodeError) {
         self.undecodable.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "an object can't be read and is left out of the cache");
+    }
+}
+
+/// A subscriber's panic is its own affair: the others and the cache go on.
+fn tell(callback: &Callback, delta: &Delta) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(delta))) {
+        let message = panic_message(&*panic);
+        tracing::error!(object = %delta.object.key(), message, "a subscriber of the cache panicked");
     }
 }
 

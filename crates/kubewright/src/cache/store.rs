@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::object::Cached;
+use crate::controller::panic_message;
 use crate::kind::{Key, Kind, Object};
 
 /// Computes the values under which an object is found.
@@ -44,7 +46,12 @@ impl Index {
             kind: Kind::of::<K>(),
             name: name.into(),
             values: Arc::new(move |object| {
-                object.decode::<K>().map(|object| values(&object)).unwrap_or_default()
+                let compute = || object.decode::<K>().map(|object| values(&object)).unwrap_or_default();
+                catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
+                    let message = panic_message(&*panic);
+                    tracing::error!(object = %object.key(), message, "an index function panicked");
+                    Vec::new()
+                })
             }),
         }
     }
@@ -279,6 +286,14 @@ mod tests {
             pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect()
         }));
         assert_eq!(store.indexed("node", "n1").unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_index_function_that_panics_leaves_the_store_whole() {
+        let mut store = Store::default();
+        store.add_index(Index::by::<Pod>("bad", |_| panic!("a bug")));
+        store.put(pod("a", 1, "o", "n1"));
+        assert_eq!((store.len(), store.indexed("bad", "").unwrap().count()), (1, 0));
     }
 
     #[test]

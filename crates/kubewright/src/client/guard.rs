@@ -49,13 +49,15 @@ impl Service<Request<Body>> for Guard {
 
 impl Guard {
     async fn answer(self, request: Request<Body>) -> Result<Answer, BoxError> {
-        let asked = ResourceRequest::read(request.method(), request.uri().path(), request.uri().query());
+        let query = request.uri().query();
+        let asked = ResourceRequest::read(request.method(), request.uri().path(), query);
+        let dry_run = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("dryRun=")));
         if let Some(asked) = &asked {
             self.permits.check(asked)?;
         }
         let response = self.send(request, asked.as_ref()).await?;
         match asked {
-            Some(asked) if !asked.verb.is_read() && response.status().is_success() => {
+            Some(asked) if !asked.verb.is_read() && !dry_run && response.status().is_success() => {
                 let (parts, body) = response.into_parts();
                 let body = body.collect().await?.to_bytes();
                 self.note_write(&asked, &body);
@@ -109,10 +111,9 @@ impl Guard {
 
     /// Works out from the answer to a write what the cache will show once it has caught up.
     fn note_write(&self, asked: &ResourceRequest, body: &[u8]) {
-        if !matches!(
-            asked.subresource.as_deref(),
-            None | Some("status" | "scale" | "finalize" | "ephemeralcontainers")
-        ) {
+        // Other subresources (binding, eviction, token) answer with something else than the object.
+        let answers_object = ["status", "scale", "finalize", "approval", "ephemeralcontainers", "resize"];
+        if asked.subresource.as_deref().is_some_and(|subresource| !answers_object.contains(&subresource)) {
             return;
         }
         if let Some(wrote) = what_was_written(asked, body) {

@@ -56,7 +56,10 @@ impl Health {
     /// Whether the process works; false means that only a restart helps.
     pub(crate) fn live(&self) -> (bool, String) {
         let state = self.state.lock();
-        let checks = state.ended.iter().map(|task| (format!("{task} ended"), false)).collect();
+        let dead = state.informers.iter().filter(|informer| !informer.is_running());
+        let mut checks: Vec<_> =
+            dead.map(|informer| (format!("cache {} runs", informer.kind()), false)).collect();
+        checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
         report("healthz", checks)
     }
 
@@ -66,7 +69,8 @@ impl Health {
         let mut checks =
             vec![("started".to_owned(), state.started), ("not stopping".to_owned(), !state.stopping)];
         for informer in &state.informers {
-            checks.push((format!("cache {} synced", informer.kind()), informer.is_synced()));
+            let synced = informer.is_synced() && informer.is_running();
+            checks.push((format!("cache {} synced", informer.kind()), synced));
         }
         checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
         report("readyz", checks)
@@ -159,7 +163,48 @@ fn answer(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn an_address_serves_what_it_is_for() {
+        let service = tower::service_fn(|_: Request<kube::client::Body>| async {
+            Ok::<_, Infallible>(Response::new(kube::client::Body::empty()))
+        });
+        let cache = Cache::new(kube::Client::new(service, "default"));
+        let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+        metrics.controller("web").started(std::time::Duration::ZERO);
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serves = Serves { metrics: true, health: true };
+        let server = tokio::spawn(serve(listener, serves, Arc::clone(&health), metrics, cache));
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 500 "));
+        health.started(Vec::new());
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+        assert!(get(address, "/healthz").await.ends_with("healthz check passed\n"));
+        let metrics = get(address, "/metrics").await;
+        assert!(metrics.contains("controller_runtime_active_workers{controller=\"web\"} 1\n"), "{metrics}");
+        assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_an_error_that_names_it() {
+        let taken = listen("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = listen(&address).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+    }
 
     #[test]
     fn readiness_tells_what_is_missing() {
@@ -169,7 +214,7 @@ mod tests {
         assert!(health.ready().0 && health.live().0);
         health.ended("controller x");
         assert!(!health.ready().0);
-        assert_eq!(health.live(), (false, "[-]controller x ended\nhealthz check failed\n".into()));
+        assert_eq!(health.live(), (false, "[-]controller x runs\nhealthz check failed\n".into()));
     }
 
     #[test]

@@ -261,7 +261,10 @@ impl Metrics {
             .into_iter()
             .map(|informer| (informer.kind().to_string(), informer.stats()))
             .collect();
-        let figures: [(&str, &str, &str, CacheFigure); 5] = [
+        let figures: [(&str, &str, &str, CacheFigure); 6] = [
+            ("kubewright_cache_connected", "gauge", "Whether the watch is open.", |stats| {
+                u64::from(stats.connected)
+            }),
             ("kubewright_cache_objects", "gauge", "Objects in the cache.", |stats| stats.objects as u64),
             ("kubewright_cache_bytes", "gauge", "Bytes of JSON in the cache.", |stats| stats.bytes as u64),
             ("kubewright_cache_lists_total", "counter", "Lists begun, the first included.", |stats| {

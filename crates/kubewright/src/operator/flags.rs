@@ -18,6 +18,9 @@ impl Flags {
     pub(super) fn read(name: &str) -> Flags {
         let mut arguments: Vec<_> = std::env::args_os().collect();
         let first = arguments.get(1).map(|argument| argument.to_string_lossy().into_owned());
+        if first.as_deref().is_some_and(|first| matches!(first, "-V" | "--version")) {
+            return Flags { command: Some(Command::Version) };
+        }
         if first.is_none_or(|first| first.starts_with('-') && !matches!(&*first, "-h" | "--help")) {
             arguments.insert(arguments.len().min(1), "run".into());
         }

@@ -190,3 +190,54 @@ async fn two_controllers_of_one_name_are_refused() {
     let error = operator.run(canned.client(), std::future::pending()).await.unwrap_err();
     assert!(error.to_string().contains("two controllers are named namespace"), "{error}");
 }
+
+/// An operator whose only reconciliation says that it began and then waits to be released.
+fn one_that_waits(
+    canned: &Canned,
+    grace: std::time::Duration,
+) -> (
+    oneshot::Sender<()>,
+    mpsc::UnboundedReceiver<String>,
+    Arc<tokio::sync::Notify>,
+    tokio::task::JoinHandle<Result>,
+) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let began = sender.clone();
+    let release = Arc::new(tokio::sync::Notify::new());
+    let released = Arc::clone(&release);
+    let reconcile = move |_: Arc<Namespace>, _: Context| {
+        let (began, released) = (began.clone(), Arc::clone(&released));
+        async move {
+            began.send("began".into()).unwrap();
+            released.notified().await;
+            Ok("finished".into())
+        }
+    };
+    let operator = Operator::new("op").grace(grace).controller(Controller::new(Tells(reconcile, sender)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(operator.run(canned.client(), async {
+        let _ = stopped.await;
+    }));
+    (stop, receiver, release, running)
+}
+
+#[tokio::test]
+async fn a_stop_lets_what_is_running_finish() {
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)]);
+    let (stop, mut told, release, running) = one_that_waits(&canned, std::time::Duration::from_secs(60));
+    assert_eq!(told.recv().await.unwrap(), "began");
+    stop.send(()).unwrap();
+    release.notify_one();
+    running.await.unwrap().unwrap();
+    assert_eq!(told.recv().await.unwrap(), "finished");
+}
+
+#[tokio::test]
+async fn a_stop_cancels_what_outlives_the_grace_period() {
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)]);
+    let (stop, mut told, _release, running) = one_that_waits(&canned, std::time::Duration::ZERO);
+    assert_eq!(told.recv().await.unwrap(), "began");
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(told.recv().await, None);
+}
