@@ -22,6 +22,9 @@ pub mod re2;
 pub mod structural;
 pub mod validate;
 
+#[cfg(test)]
+mod property_tests;
+
 /// A shared schema node. Cloning is a reference count.
 ///
 /// A node may be filled after it was handed out, so that recursive built-in types (JSONSchemaProps) can be
