@@ -11,9 +11,11 @@ use crate::schema::{Schema, SchemaRef};
 pub mod columns;
 pub mod defaults;
 pub mod field_path;
+mod hub;
 pub mod instance;
 pub mod jsonpath;
 pub mod openapi_rules;
+mod parts;
 pub mod status;
 pub mod validate;
 pub mod webhook;
@@ -389,7 +391,7 @@ pub fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
 }
 
 fn all_warnings(object: &Value) -> Vec<String> {
-    let hub = validate::Hub::new(object);
+    let hub = hub::Hub::new(object);
     let mut formats = Vec::new();
     let mut sets = std::collections::BTreeSet::new();
     for schema in hub.schemas() {

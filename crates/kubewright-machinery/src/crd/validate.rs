@@ -3,21 +3,21 @@
 //! Errors name fields of the old internal form that a real server validates: what is the same in all versions is moved
 //! to the top (`spec.validation`, `spec.subresources`, …). Metadata is validated by the caller, with [`name_faults`].
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::hub::{Hub, Part};
 use super::openapi_rules::{self, Demands};
+use super::parts::{
+    columns, deprecation, has_status, label, names_faults, one_of, root_with_status, subresources,
+};
 use super::status::{self, condition_is_true};
 use super::{defaults, field_path, webhook};
-use crate::field::{Error, Path, is_print};
+use crate::field::{Error, Path};
 use crate::names;
 use crate::schema::structural::{self, Node};
 use crate::schema::{Schema, Type};
 
 const MAX_SELECTABLE_FIELDS: usize = 8;
-const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-const COLUMN_FORMATS: [&str; 8] =
-    ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
-
 /// The texts of what is wrong with `metadata.name`: a subdomain that is plural and group.
 pub fn name_faults(object: &Value) -> Vec<String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("");
@@ -198,85 +198,12 @@ struct Held<'a> {
     old: Option<Hub<'a>>,
 }
 
-/// The definition in the form that is validated: what all versions have in common is at the top.
-pub(crate) struct Hub<'a> {
-    spec: Node<'a>,
-    versions: &'a [Value],
-    common: [bool; 4],
-}
-
-const PER_VERSION: [&str; 4] = ["schema", "subresources", "additionalPrinterColumns", "selectableFields"];
-
-#[derive(Clone, Copy, PartialEq)]
-enum Part {
-    Schema,
-    Subresources,
-    Columns,
-    Selectable,
-}
-
-impl<'a> Hub<'a> {
-    pub(crate) fn new(object: &'a Value) -> Self {
-        let spec = object.get("spec").map_or(Node::new(&Value::Null), Node::new);
-        let versions = spec.list("versions");
-        let of = |i: usize, key: &str| Node::new(&versions[i]).get(key).filter(|v| *v != &json!([]));
-        let common = PER_VERSION
-            .map(|key| !versions.is_empty() && (1..versions.len()).all(|i| of(i, key) == of(0, key)));
-        Self { spec, versions, common }
-    }
-
-    /// A part at the top.
-    fn top(&self, part: Part) -> Option<&'a Value> {
-        let index = part as usize;
-        self.versions
-            .first()
-            .filter(|_| self.common[index])
-            .and_then(|v| Node::new(v).get(PER_VERSION[index]))
-    }
-
-    /// A part in a version.
-    fn in_version(&self, version: &'a Value, part: Part) -> Option<&'a Value> {
-        let index = part as usize;
-        Node::new(version).get(PER_VERSION[index]).filter(|_| !self.common[index])
-    }
-
-    /// All schemas, each once.
-    pub(crate) fn schemas(&self) -> impl Iterator<Item = &'a Value> {
-        let top = self.top(Part::Schema);
-        let others = self.versions.iter().filter_map(|v| self.in_version(v, Part::Schema));
-        top.into_iter()
-            .chain(others)
-            .filter_map(|schema| Node::new(schema).get("openAPIV3Schema"))
-            .collect::<Vec<_>>()
-            .into_iter()
-    }
-
-    fn all_have_schemas(&self) -> bool {
-        self.versions
-            .iter()
-            .all(|v| Node::new(v).node("schema").is_some_and(|s| s.get("openAPIV3Schema").is_some()))
-    }
-
-    fn preserve(&self) -> bool {
-        self.spec.flag("preserveUnknownFields")
-    }
-
-    fn conversion(&self) -> Option<Node<'a>> {
-        self.spec.node("conversion")
-    }
-
-    fn review_versions(&self) -> Vec<&'a str> {
-        let webhook = self.conversion().and_then(|c| c.node("webhook"));
-        webhook.map(|w| w.texts("conversionReviewVersions").collect()).unwrap_or_default()
-    }
-}
-
 struct Validator<'a> {
     hub: Hub<'a>,
     held: Held<'a>,
 }
 
-impl Validator<'_> {
+impl<'a> Validator<'a> {
     fn spec(&self) -> Vec<Error> {
         let mut errors = Vec::new();
         let path = Path::new("spec");
@@ -387,13 +314,10 @@ impl Validator<'_> {
         }
     }
 
-    fn version(&self, version: &Value, path: &Path<'_>, errors: &mut Vec<Error>) {
+    fn version(&self, version: &'a Value, path: &Path<'_>, errors: &mut Vec<Error>) {
         let node = Node::new(version);
         deprecation(node, &path.child("deprecationWarning"), errors);
-        let in_version = |part| {
-            let index = part as usize;
-            node.get(PER_VERSION[index]).filter(|_| !self.hub.common[index])
-        };
+        let in_version = |part| self.hub.in_version(version, part);
         let schema = in_version(Part::Schema);
         self.schema(schema, has_status(version), &path.child("schema"), errors);
         subresources(in_version(Part::Subresources), &path.child("subresources"), errors);
@@ -567,205 +491,6 @@ impl Validator<'_> {
         if self.held.review_version && !reviews.iter().any(|v| is_known_review(v)) {
             let detail = "must include at least one of v1, v1beta1";
             errors.push(Error::invalid(&reviews_path, reviews, detail));
-        }
-    }
-}
-
-fn one_of(value: &str, accepted: &[&str], path: &Path<'_>, errors: &mut Vec<Error>) {
-    if value.is_empty() {
-        errors.push(Error::required(path, ""));
-    } else if !accepted.contains(&value) {
-        errors.push(Error::not_supported(path, value, accepted));
-    }
-}
-
-fn label(text: &str, path: &Path<'_>, errors: &mut Vec<Error>) {
-    let faults = names::is_dns1035_label(text);
-    if !faults.is_empty() {
-        errors.push(Error::invalid(path, text, faults.join(",")));
-    }
-}
-
-fn has_status(version: &Value) -> bool {
-    Node::new(version).node("subresources").is_some_and(|s| s.get("status").is_some())
-}
-
-fn names_faults(names: Node<'_>, path: &Path<'_>, errors: &mut Vec<Error>) {
-    for key in ["plural", "singular"] {
-        if !names.text(key).is_empty() {
-            label(names.text(key), &path.child(key), errors);
-        }
-    }
-    for key in ["kind", "listKind"] {
-        let name = names.text(key);
-        let faults = names::is_dns1035_label(&name.to_lowercase());
-        if !name.is_empty() && !faults.is_empty() {
-            let detail = format!("may have mixed case, but should otherwise match: {}", faults.join(","));
-            errors.push(Error::invalid(&path.child(key), name, detail));
-        }
-    }
-    let labels = |key: &str, errors: &mut Vec<Error>| {
-        for (i, name) in names.texts(key).enumerate() {
-            label(name, &path.child(key).index(i), errors);
-        }
-    };
-    labels("shortNames", errors);
-    let (kind, list_kind) = (names.text("kind"), names.text("listKind"));
-    if !kind.is_empty() && kind == list_kind {
-        errors.push(Error::invalid(
-            &path.child("listKind"),
-            list_kind,
-            "kind and listKind may not be the same",
-        ));
-    }
-    labels("categories", errors);
-}
-
-fn deprecation(version: Node<'_>, path: &Path<'_>, errors: &mut Vec<Error>) {
-    let Some(warning) = version.get("deprecationWarning").and_then(Value::as_str) else { return };
-    let mut add = |detail: String| errors.push(Error::invalid(path, warning, detail));
-    if !version.flag("deprecated") {
-        add("can only be set for deprecated versions".into());
-        return;
-    }
-    if warning.len() > 256 {
-        add("must be <= 256 characters long".into());
-    }
-    if warning.is_empty() {
-        add("must not be an empty string".into());
-    }
-    if let Some((i, _)) = warning.char_indices().find(|(_, c)| !is_print(*c)) {
-        add(format!(
-            "must only contain printable UTF-8 characters; non-printable character found at index {i}"
-        ));
-    }
-}
-
-/// With a status subresource, little more than properties may be at the root.
-fn root_with_status(json: &Value, path: &Path<'_>) -> Option<Error> {
-    // The keywords in the order of the type, each with whether it may be there.
-    const KEYWORDS: [(&str, bool); 43] = [
-        ("id", false),
-        ("$schema", false),
-        ("$ref", false),
-        ("description", true),
-        ("type", true),
-        ("nullable", false),
-        ("format", true),
-        ("title", true),
-        ("maximum", true),
-        ("exclusiveMaximum", true),
-        ("minimum", true),
-        ("exclusiveMinimum", true),
-        ("maxLength", true),
-        ("minLength", true),
-        ("pattern", true),
-        ("maxItems", true),
-        ("minItems", true),
-        ("uniqueItems", true),
-        ("multipleOf", true),
-        ("enum", false),
-        ("maxProperties", false),
-        ("minProperties", false),
-        ("required", true),
-        ("items", true),
-        ("allOf", false),
-        ("oneOf", false),
-        ("anyOf", false),
-        ("not", false),
-        ("properties", true),
-        ("additionalProperties", false),
-        ("patternProperties", false),
-        ("dependencies", false),
-        ("additionalItems", false),
-        ("definitions", false),
-        ("default", false),
-        ("externalDocs", true),
-        ("example", true),
-        ("x-kubernetes-preserve-unknown-fields", true),
-        ("x-kubernetes-embedded-resource", false),
-        ("x-kubernetes-int-or-string", false),
-        ("x-kubernetes-list-type", false),
-        ("x-kubernetes-map-type", false),
-        ("x-kubernetes-validations", true),
-    ];
-    const ALLOWED: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength \
-        MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
-        XPreserveUnknownFields XValidations]";
-    let node = Node::new(json);
-    for (key, allowed) in KEYWORDS {
-        let Some(value) = node.get(key).filter(|v| !matches!(v, Value::Bool(false)) && *v != "") else {
-            continue;
-        };
-        if key == "type" && value != "object" {
-            let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
-            return Some(Error::invalid(&path.child("openAPIV3Schema.type"), value.clone(), detail));
-        }
-        if !allowed {
-            let detail = format!(
-                "only {ALLOWED} fields are allowed at the root of the schema if the status subresource is enabled"
-            );
-            return Some(Error::invalid(&path.child("openAPIV3Schema"), json.clone(), detail));
-        }
-    }
-    None
-}
-
-fn subresources(stated: Option<&Value>, path: &Path<'_>, errors: &mut Vec<Error>) {
-    let Some(scale) = stated.and_then(|s| Node::new(s).node("scale")) else { return };
-    let mut replicas = |key: &str, under: &str| {
-        let child = format!("scale.{key}");
-        let path = path.child(&child);
-        let stated = scale.text(key);
-        if stated.is_empty() {
-            errors.push(Error::required(&path, ""));
-        } else if let Some(error) = not_simple(stated, &path) {
-            errors.push(error);
-        } else if !stated.starts_with(&format!("{under}.")) {
-            errors.push(Error::invalid(&path, stated, format!("should be a json path under {under}")));
-        }
-    };
-    replicas("specReplicasPath", ".spec");
-    replicas("statusReplicasPath", ".status");
-    let path = path.child("scale.labelSelectorPath");
-    let stated = scale.text("labelSelectorPath");
-    if stated.is_empty() {
-        return;
-    }
-    if let Some(error) = not_simple(stated, &path) {
-        errors.push(error);
-    } else if !stated.starts_with(".spec.") && !stated.starts_with(".status.") {
-        let detail = "should be a json path under either .spec or .status";
-        errors.push(Error::invalid(&path, stated, detail));
-    }
-}
-
-fn not_simple(path: &str, at: &Path<'_>) -> Option<Error> {
-    (!path.starts_with('.')).then(|| Error::invalid(at, path, "must be a simple json path starting with ."))
-}
-
-fn columns(stated: Option<&Value>, path: &Path<'_>, errors: &mut Vec<Error>) {
-    for (i, column) in stated.and_then(Value::as_array).into_iter().flatten().enumerate() {
-        let path = path.index(i);
-        let node = Node::new(column);
-        if node.text("name").is_empty() {
-            errors.push(Error::required(&path.child("name"), ""));
-        }
-        let detail = format!("must be one of {}", COLUMN_TYPES.join(","));
-        match node.text("type") {
-            "" => errors.push(Error::required(&path.child("type"), detail)),
-            ty if !COLUMN_TYPES.contains(&ty) => errors.push(Error::invalid(&path.child("type"), ty, detail)),
-            _ => {}
-        }
-        let format = node.text("format");
-        if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
-            let detail = format!("must be one of {}", COLUMN_FORMATS.join(","));
-            errors.push(Error::invalid(&path.child("format"), format, detail));
-        }
-        let path = path.child("JSONPath");
-        match node.text("jsonPath") {
-            "" => errors.push(Error::required(&path, "")),
-            stated => errors.extend(not_simple(stated, &path)),
         }
     }
 }

@@ -124,11 +124,10 @@ fn resource_faults(fields: &serde_json::Map<String, Value>, path: &Path<'_>, err
             Some(Value::String(text)) if text.is_empty() => {
                 errors.push(Error::invalid(path, "", "must not be empty"));
             }
+            Some(Value::String(text)) if name == "apiVersion" && text.matches('/').count() < 2 => {}
             Some(Value::String(text)) if name == "apiVersion" => {
-                if text.matches('/').count() > 1 {
-                    let detail = format!("unexpected GroupVersion string: {text}");
-                    errors.push(Error::invalid(path, text.as_str(), detail));
-                }
+                let detail = format!("unexpected GroupVersion string: {text}");
+                errors.push(Error::invalid(path, text.as_str(), detail));
             }
             Some(Value::String(text)) => {
                 let faults = names::is_dns1035_label(&text.to_lowercase());

@@ -286,8 +286,8 @@ fn is_isbn10(text: &str) -> bool {
     }
     let sum: u32 = (1..).zip(digits(body)).map(|(i, d)| i * d).sum();
     match check.chars().next() {
-        Some('X') => (sum + 100) % 11 == 0,
-        Some(c) => c.to_digit(10).is_some_and(|d| (sum + 10 * d) % 11 == 0),
+        Some('X') => (sum + 100).is_multiple_of(11),
+        Some(c) => c.to_digit(10).is_some_and(|d| (sum + 10 * d).is_multiple_of(11)),
         None => false,
     }
 }
@@ -296,7 +296,12 @@ fn is_isbn13(text: &str) -> bool {
     let all: Vec<u32> = digits(text).collect();
     all.len() == 13
         && all.iter().all(|d| *d < 10)
-        && all.iter().enumerate().map(|(i, d)| if i % 2 == 0 { *d } else { 3 * d }).sum::<u32>() % 10 == 0
+        && all
+            .iter()
+            .enumerate()
+            .map(|(i, d)| if i % 2 == 0 { *d } else { 3 * d })
+            .sum::<u32>()
+            .is_multiple_of(10)
 }
 
 fn is_credit_card(text: &str) -> bool {
@@ -311,7 +316,7 @@ fn is_credit_card(text: &str) -> bool {
         .enumerate()
         .map(|(i, d)| if i % 2 == 0 { *d } else { d * 2 / 10 + d * 2 % 10 })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// A hardware address of 6, 8 or 20 octets: `00:00:5e:00:53:01`, with dashes, or `0000.5e00.5301`.

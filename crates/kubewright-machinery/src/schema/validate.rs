@@ -333,7 +333,7 @@ impl Validator<'_> {
         if let Some(item_schema) = schema.items.as_deref() {
             let old = old.and_then(Value::as_array).filter(|_| schema.list_type == ListType::Map);
             for (i, item) in items.iter().enumerate() {
-                let old = old.and_then(|old| old.iter().find(|o| same_keys(schema, o, item)));
+                let old = old.and_then(|old| correlated(schema, old, i, item));
                 out.merge(self.value(item_schema, item, &Name::Item(name, i), old));
             }
         }
@@ -467,13 +467,18 @@ impl Validator<'_> {
     }
 }
 
+/// The old item with the keys of a new one: mostly the one at the same place.
+fn correlated<'a>(schema: &Schema, old: &'a [Value], index: usize, item: &Value) -> Option<&'a Value> {
+    let same = |old: &&Value| same_keys(schema, old, item);
+    old.get(index).filter(same).or_else(|| old.iter().find(same))
+}
+
 /// Whether two items of a list of type map have the same keys; an absent key equals its default.
 fn same_keys(schema: &Schema, a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return false };
     schema.list_map_keys.iter().all(|key| {
-        let default =
-            schema.items.as_deref().and_then(|s| s.properties.get(key)).and_then(|p| p.default.as_deref());
-        let of = |item: &'_ Value| item.get(&**key).cloned().or_else(|| default.cloned());
-        a.is_object() && b.is_object() && of(a) == of(b)
+        let default = || schema.items.as_deref()?.properties.get(key)?.default.as_deref();
+        a.get(&**key).or_else(default) == b.get(&**key).or_else(default)
     })
 }
 
@@ -556,8 +561,9 @@ impl<'a> Range<'a> {
     fn holds(&self, int: Option<i64>, float: f64) -> bool {
         if self.integer {
             let int = int.or_else(|| {
-                let fits = float.fract() == 0.0
-                    && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&float);
+                // 2^63, the first float beyond.
+                const END: f64 = 9_223_372_036_854_775_808.0;
+                let fits = float.fract() == 0.0 && (-END..END).contains(&float);
                 fits.then_some(float as i64)
             });
             return int.is_some_and(|n| self.format != Some("int32") || i32::try_from(n).is_ok());
