@@ -14,9 +14,12 @@ pub mod admission;
 pub mod authn;
 pub mod authz;
 pub mod discovery;
+mod handlers;
 pub mod openapi;
+pub mod request;
 pub mod resources;
 pub mod server;
+pub mod tables;
 
 use std::future::Future;
 use std::pin::Pin;

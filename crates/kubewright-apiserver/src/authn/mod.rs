@@ -4,8 +4,12 @@
 //! error of one is remembered and answered as 401 only if no other knows the caller.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kubewright_machinery::status::Status;
 
 use crate::BoxFuture;
+use crate::authz::{self, Decision};
 use crate::server::Core;
 
 mod certificate;
@@ -94,4 +98,74 @@ pub fn bearer_token(request: &http::request::Parts) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Asks the authenticators in order. Without credentials the caller is anonymous, where that is allowed.
+pub(crate) async fn authenticate(core: &Core, request: &http::request::Parts) -> Result<UserInfo, Status> {
+    let unauthorized = || Status::failure(401, "Unauthorized", "Unauthorized");
+    let mut refused = None;
+    for authenticator in core.authenticators() {
+        match authenticator.authenticate(core, request).await {
+            Ok(Some(mut user)) => {
+                if !user.in_group(AUTHENTICATED) && user.name != ANONYMOUS {
+                    user.groups.push(AUTHENTICATED.to_string());
+                }
+                return Ok(user);
+            }
+            Ok(None) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(error) => {
+            tracing::debug!(%error, "not authenticated");
+            Err(unauthorized())
+        }
+        None if core.config().anonymous => Ok(UserInfo::anonymous()),
+        None => Err(unauthorized()),
+    }
+}
+
+/// The user that the caller acts as (`Impersonate-*` headers), if it may.
+pub(crate) async fn impersonate(
+    core: &Core,
+    user: Arc<UserInfo>,
+    request: &http::request::Parts,
+) -> Result<Arc<UserInfo>, Status> {
+    let header = |name: &str| -> Vec<String> {
+        let values = request.headers.get_all(name).iter();
+        values.filter_map(|v| v.to_str().ok()).map(str::to_string).collect()
+    };
+    let Some(name) = header("impersonate-user").into_iter().next().filter(|n| !n.is_empty()) else {
+        return Ok(user);
+    };
+    let mut groups = header("impersonate-group");
+    for (resource, name) in
+        std::iter::once(("users", &name)).chain(groups.iter().map(|group| ("groups", group)))
+    {
+        let attributes = authz::Attributes {
+            user: &user,
+            verb: "impersonate".into(),
+            group: "".into(),
+            version: "v1".into(),
+            resource: resource.into(),
+            subresource: "".into(),
+            namespace: "".into(),
+            name: name.as_str().into(),
+            path: "".into(),
+            resource_request: true,
+            label_selector: None,
+            field_selector: None,
+        };
+        match authz::decide(core, &attributes).await {
+            Decision::Allow(_) => {}
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+                return Err(authz::forbidden(&attributes, &reason));
+            }
+        }
+    }
+    if name != ANONYMOUS && !groups.iter().any(|g| g == AUTHENTICATED) {
+        groups.push(AUTHENTICATED.to_string());
+    }
+    Ok(Arc::new(UserInfo { name, groups, ..UserInfo::default() }))
 }

@@ -7,6 +7,9 @@ pub mod rbac;
 
 use std::borrow::Cow;
 
+use kubewright_machinery::field;
+use kubewright_machinery::status::Status;
+
 use crate::authn::UserInfo;
 use crate::server::Core;
 use crate::{BoxFuture, ready};
@@ -78,4 +81,31 @@ pub async fn decide(core: &Core, attributes: &Attributes<'_>) -> Decision {
         }
     }
     Decision::NoOpinion(reasons.join("\n"))
+}
+
+/// 403 for a request that no authorizer allows, with the words of the real server.
+pub fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let user = field::quote(&attributes.user.name);
+    let mut message = if attributes.resource_request {
+        let mut resource = attributes.resource.to_string();
+        if !attributes.subresource.is_empty() {
+            resource.push('/');
+            resource.push_str(&attributes.subresource);
+        }
+        let scope = if attributes.namespace.is_empty() {
+            "at the cluster scope".to_string()
+        } else {
+            format!("in the namespace {}", field::quote(&attributes.namespace))
+        };
+        let (verb, group) = (&attributes.verb, field::quote(&attributes.group));
+        format!("User {user} cannot {verb} resource {} in API group {group} {scope}", field::quote(&resource))
+    } else {
+        format!("User {user} cannot {} path {}", attributes.verb, field::quote(&attributes.path))
+    };
+    // What came from the URL must not look like HTML.
+    message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    if !reason.is_empty() {
+        message = format!("{message}: {reason}");
+    }
+    Status::forbidden(&attributes.group, &attributes.resource, &attributes.name, message)
 }

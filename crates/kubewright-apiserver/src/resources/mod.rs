@@ -22,7 +22,7 @@ mod verbs;
 
 pub use columns::{Column, Columns, NameAndAge};
 pub use reader::{Reader, Snapshot};
-pub use rules::{Generation, NameCheck, Propagation, WriteRules};
+pub use rules::{Generation, MetaChecks, NameCheck, Propagation, WriteRules};
 pub use strategy::{NoStrategy, Reservation, Strategy, WriteContext};
 pub use subresource::{Action, Answer, Connect, RequestBody, ScaleFacts, Subresource, SubresourceAction};
 pub use table::Table;

@@ -1,5 +1,7 @@
 //! Rules of a kind that are data.
 
+use kubewright_machinery::names;
+
 /// How deletion treats dependents (`propagationPolicy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
@@ -26,6 +28,19 @@ pub enum Generation {
 /// Checks a name and says what is wrong with it; `prefix` when it is a generateName.
 pub type NameCheck = fn(name: &str, prefix: bool) -> Vec<String>;
 
+/// How often the metadata of an update is checked: each check names its faults again in the causes of the answer,
+/// and clients see how many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetaChecks {
+    /// By the server alone.
+    Once,
+    /// By the kind's update check as well.
+    #[default]
+    Twice,
+    /// And by the kind's check of whole objects, which its update check calls.
+    Full,
+}
+
 /// What distinguishes the writes of one kind from another's.
 #[derive(Clone, Debug)]
 pub struct WriteRules {
@@ -43,6 +58,8 @@ pub struct WriteRules {
     pub generation: Generation,
     /// Rule for names.
     pub name: NameCheck,
+    /// How often an update's metadata is checked.
+    pub meta_checks: MetaChecks,
     /// Whether server-side apply and strategic merge know the type; false only where there is no schema.
     pub managed_fields: bool,
 }
@@ -56,31 +73,9 @@ impl Default for WriteRules {
             default_propagation: Propagation::Background,
             garbage_collected: true,
             generation: Generation::None,
-            name: dns_subdomain,
+            name: names::name_is_subdomain,
+            meta_checks: MetaChecks::Twice,
             managed_fields: true,
         }
     }
-}
-
-/// RFC 1123 subdomain: what most kinds ask of their names. A prefix may end with a dash.
-pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
-    const FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
-                        '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used \
-                        for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-    let masked = if prefix && name.len() > 1 && name.ends_with('-') { &name[..name.len() - 1] } else { name };
-    let mut faults = Vec::new();
-    if masked.len() > 253 {
-        faults.push("must be no more than 253 bytes".to_string());
-    }
-    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let label = |l: &str| {
-        let bytes = l.as_bytes();
-        bytes.first().is_some_and(alphanumeric)
-            && bytes.last().is_some_and(alphanumeric)
-            && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
-    };
-    if !masked.split('.').all(label) {
-        faults.push(FORM.to_string());
-    }
-    faults
 }

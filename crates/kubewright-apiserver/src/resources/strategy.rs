@@ -96,6 +96,19 @@ pub trait Strategy: Send + Sync {
         None
     }
 
+    /// What is said of a field that the kind does not select by.
+    fn unknown_field(&self, kind: &str, field: &str) -> String {
+        let _ = kind;
+        if self.selectable_fields().is_empty() {
+            format!(
+                "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                field::quote(field)
+            )
+        } else {
+            format!("field label not supported: {field}")
+        }
+    }
+
     /// Paths that server-side apply must not own through this endpoint, such as `["status"]` on the main one.
     fn reset_fields(&self) -> &[&[&str]] {
         &[]

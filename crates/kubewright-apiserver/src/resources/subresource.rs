@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use kubewright_machinery::schema::SchemaRef;
 use kubewright_machinery::status::Status;
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub struct Subresource {
     pub version: Box<str>,
     /// Kind of that object.
     pub kind: Box<str>,
+    /// The type of that object where it is not the parent's; looked up in the table when absent.
+    pub schema: Option<SchemaRef>,
     /// What can be done with it. The verbs of a `Connect` are get and create, as discovery names them.
     pub verbs: Verbs,
     /// What it does.

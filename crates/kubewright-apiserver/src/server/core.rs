@@ -1,11 +1,12 @@
 //! What every request and every plugin shares: store, table, time, randomness, policies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use kubewright_storage::Store;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::config::ServerConfig;
 use crate::admission::Admission;
@@ -24,6 +25,9 @@ pub struct Core {
     published: watch::Sender<u64>,
     discovery: Mutex<Option<(u64, Arc<Documents>)>>,
     openapi: openapi::Library,
+    in_flight: Arc<Semaphore>,
+    served: AtomicU64,
+    stopping: AtomicBool,
 }
 
 impl Core {
@@ -36,6 +40,9 @@ impl Core {
             published: watch::Sender::new(1),
             discovery: Mutex::new(None),
             openapi: openapi::Library::default(),
+            in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            served: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
             config,
         }
     }
@@ -131,6 +138,29 @@ impl Core {
         let next = Table::new(change(current.resources()), serial);
         *self.table.write() = Arc::new(next);
         self.published.send_replace(serial);
+    }
+
+    /// Takes a place among the requests in flight, if there is one.
+    pub(crate) fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn count_request(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn requests_served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// The server is going down: watches end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.published.send_modify(|_| {});
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// Resolves changes of the table: the serial of the newest one.

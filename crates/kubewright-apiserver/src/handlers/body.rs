@@ -1,0 +1,224 @@
+//! Bodies → objects: decoding as the kind of the endpoint, strict faults as warnings or refusal, defaults.
+
+use bytes::Bytes;
+use kubewright_machinery::decode::{self, Decoded};
+use kubewright_machinery::field::{Path, quote};
+use kubewright_machinery::schema::{self, SchemaRef};
+use kubewright_machinery::status::Status;
+use kubewright_machinery::{meta, schema::embedded};
+use serde_json::Value;
+
+use super::Call;
+use crate::request::{Encoding, FieldValidation};
+use crate::resources::Resource;
+
+/// The kind that an endpoint takes.
+pub(super) struct Expected<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+    /// The type, where it is known.
+    pub schema: Option<&'a SchemaRef>,
+    /// A custom resource: decoded without a type, then pruned.
+    pub custom: bool,
+}
+
+impl<'a> Expected<'a> {
+    /// The objects of a resource.
+    pub fn of(resource: &'a Resource) -> Self {
+        Self {
+            group: &resource.group,
+            version: &resource.version,
+            kind: &resource.kind,
+            schema: Some(&resource.schema),
+            custom: resource.custom,
+        }
+    }
+
+    /// apiVersion of the kind.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
+/// Decodes a body as the kind expected. Kind and apiVersion may be left out where the kind is built in.
+pub(super) fn object(
+    call: &Call,
+    body: &Bytes,
+    encoding: Encoding,
+    validation: FieldValidation,
+    expected: &Expected<'_>,
+) -> Result<Value, Status> {
+    let untyped = || match encoding {
+        Encoding::Json => decode::json(body),
+        Encoding::Yaml => decode::yaml(body),
+    };
+    let typed = match expected.schema.filter(|_| !expected.custom) {
+        None => untyped(),
+        Some(schema) => match encoding {
+            Encoding::Json => decode::json_as(body, schema),
+            Encoding::Yaml => decode::yaml_as(body, schema),
+        },
+    };
+    let mut decoded = match typed {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            // A body of another kind is told apart from one with a wrong type in it.
+            if let Ok(other) = untyped() {
+                check_kind(call, &other.value, expected)?;
+                if other.value.is_object() {
+                    let kind = Some(meta::kind(&other.value)).filter(|k| !k.is_empty());
+                    let kind = kind.unwrap_or(expected.kind);
+                    return Err(cannot_handle(kind, expected, error));
+                }
+            }
+            return Err(unrecognized(expected.kind, error, body));
+        }
+    };
+    if !decoded.value.is_object() {
+        let go = expected.kind;
+        let what = decode_kind(&decoded.value);
+        let error = format!("json: cannot unmarshal {what} into Go value of type {}.{go}", expected.version);
+        return Err(unrecognized(expected.kind, error, body));
+    }
+    if expected.custom {
+        for (field, missing) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
+            if meta::top(&decoded.value, field).is_empty() {
+                let text = String::from_utf8_lossy(body);
+                let error = format!("Object '{missing}' is missing in '{}'", text.trim_end_matches('\n'));
+                return Err(unrecognized(expected.kind, error, body));
+            }
+        }
+    }
+    check_kind(call, &decoded.value, expected)?;
+    settle(&mut decoded, expected).map_err(|error| cannot_handle(expected.kind, expected, error))?;
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => warn(call, &decoded.strict),
+        FieldValidation::Strict => {
+            if let Some(error) = decoded.strict_error() {
+                return Err(cannot_handle(expected.kind, expected, error));
+            }
+        }
+    }
+    Ok(decoded.value)
+}
+
+/// Gives a decoded object the shape of its kind: metadata as it is encoded again, custom resources pruned.
+pub(super) fn settle(decoded: &mut Decoded, expected: &Expected<'_>) -> Result<(), String> {
+    if let Value::Object(fields) = &mut decoded.value {
+        fields.insert("kind".into(), expected.kind.into());
+        fields.insert("apiVersion".into(), expected.api_version().into());
+    }
+    if expected.custom {
+        let any = SchemaRef::default();
+        let schema = expected.schema.unwrap_or(&any);
+        let mut unknown = embedded::coerce(&mut decoded.value, schema, true, false, &Path::ROOT)
+            .map_err(|error| error.to_string())?;
+        unknown.extend(schema::prune::prune(&mut decoded.value, schema, true));
+        decoded.strict.extend(unknown.iter().map(|path| format!("unknown field {}", quote(path))));
+    } else if let Some(metadata) = decoded.value.get_mut("metadata") {
+        let settled = schema::object_meta::decode(metadata, false).map_err(|error| error.to_string())?;
+        *metadata = settled.metadata;
+    }
+    Ok(())
+}
+
+/// Warns of each strict fault.
+pub(super) fn warn(call: &Call, faults: &[String]) {
+    const YAML: [&str; 2] =
+        ["yaml: unmarshal errors:\n", "error converting YAML to JSON: yaml: unmarshal errors:\n"];
+    for fault in faults {
+        match YAML.iter().find_map(|prefix| fault.strip_prefix(prefix)) {
+            Some(lines) => lines.split('\n').for_each(|line| call.warn(line.trim().to_string())),
+            None => call.warn(fault.clone()),
+        }
+    }
+}
+
+fn cannot_handle(kind: &str, expected: &Expected<'_>, error: impl std::fmt::Display) -> Status {
+    let (version, expected) = (expected.version, expected.kind);
+    Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {expected}: {error}"))
+}
+
+/// 400 for a body of which not even the kind can be told.
+fn unrecognized(kind: &str, error: impl std::fmt::Display, body: &[u8]) -> Status {
+    const SHOWN: usize = 30;
+    let shown = &body[..body.len().min(SHOWN)];
+    let mut summary = match body.first() {
+        None => "<empty>".to_string(),
+        Some(b'{') => String::from_utf8_lossy(shown).into_owned(),
+        Some(_) => shown.iter().map(|b| format!("{b:02x}")).collect(),
+    };
+    if body.len() > SHOWN {
+        summary.push_str(" ...");
+    }
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): {error} ({summary})"
+    ))
+}
+
+fn decode_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Refuses a body that says to be of another kind or version.
+fn check_kind(call: &Call, object: &Value, expected: &Expected<'_>) -> Result<(), Status> {
+    let (kind, api_version) = (meta::kind(object), meta::api_version(object));
+    let wanted = expected.api_version();
+    let same_version = api_version.is_empty() || api_version == wanted;
+    if expected.custom {
+        // Validation says what is wrong with the kind.
+        return if same_version { Ok(()) } else { Err(other_version(api_version, &wanted)) };
+    }
+    let same_kind = kind.is_empty() || kind == expected.kind;
+    if same_kind && same_version {
+        return Ok(());
+    }
+    let api_version = if api_version.is_empty() { &wanted } else { api_version };
+    let kind = if kind.is_empty() { expected.kind } else { kind };
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let table = call.core.table();
+    let is_known = table.by_kind(group, version, kind).is_some()
+        || kind.strip_suffix("List").is_some_and(|item| table.by_kind(group, version, item).is_some());
+    let handled = |error: String| {
+        Err(Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: {error}",
+            expected.kind
+        )))
+    };
+    if !is_known {
+        return handled(format!(
+            "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \
+             \"pkg/api/legacyscheme/scheme.go:30\""
+        ));
+    }
+    if kind != expected.kind {
+        let package = match expected.group {
+            "" => "core",
+            group => group.split('.').next().unwrap_or(group),
+        };
+        return handled(format!(
+            "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
+            expected.kind
+        ));
+    }
+    Err(other_version(api_version, &wanted))
+}
+
+fn other_version(found: &str, wanted: &str) -> Status {
+    Status::bad_request(format!(
+        "the API version in the data ({found}) does not match the expected API version ({wanted})"
+    ))
+}

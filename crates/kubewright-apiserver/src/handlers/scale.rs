@@ -1,0 +1,229 @@
+//! `/scale`: a view of an object as `autoscaling/v1` Scale, and writes through it.
+
+use std::collections::BTreeMap;
+
+use kubewright_machinery::field::{self, Path};
+use kubewright_machinery::fieldset::{self, FieldManager, Managers};
+use kubewright_machinery::meta;
+use kubewright_machinery::schema::{Schema, SchemaRef, Type};
+use kubewright_machinery::selector::LabelSelector;
+use kubewright_machinery::status::Status;
+use serde_json::{Value, json};
+
+use super::body::{self, Expected};
+use super::patch::{self, Patch};
+use super::write::{Change, Writer};
+use super::{Call, metadata, read_body, store_failure};
+use crate::request::negotiate::{self, Endpoint};
+use crate::request::params::WriteKind;
+use crate::request::{Output, WriteOptions};
+use crate::resources::{RequestBody, ScaleFacts, Verb};
+use crate::server::Response;
+
+/// A write of a Scale.
+pub(super) struct Edit {
+    facts: ScaleFacts,
+    schema: SchemaRef,
+    how: How,
+}
+
+enum How {
+    Replace(Value),
+    Patch(Patch),
+}
+
+/// Answers GET, PUT and PATCH.
+pub(super) async fn serve(
+    call: &Call,
+    facts: &ScaleFacts,
+    verb: Verb,
+    body: RequestBody,
+) -> Result<Response, Status> {
+    let schema = schema();
+    let expected =
+        Expected { group: "autoscaling", version: "v1", kind: "Scale", schema: Some(&schema), custom: false };
+    let (output, options, faults, how) = match verb {
+        Verb::Get => {
+            let output = output(call)?;
+            let key = call.key(call.namespace(), &call.info.name)?;
+            let entry = call.core.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
+            let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
+            let object = call.decode_one(&entry.value, entry.revision).await?;
+            return call.answer(200, output, view(call, facts, &object)?);
+        }
+        Verb::Update => {
+            let output = output(call)?;
+            let body = read_body(body).await?;
+            let options = WriteOptions::parse(&call.info.query, WriteKind::Update)?;
+            let encoding = negotiate::input(&call.parts.headers)?;
+            let mut scale = body::object(call, &body, encoding, options.field_validation, &expected)?;
+            metadata::ensure_namespace(&mut scale, call.namespace())?;
+            metadata::check_name(&scale, &call.info.name)?;
+            (output, options, Vec::new(), How::Replace(scale))
+        }
+        _ => {
+            let (output, options, read) = patch::read(call, body).await?;
+            (output, options, read.strict, How::Patch(read.patch))
+        }
+    };
+    let mut writer = Writer::new(call, options);
+    writer.patch_faults = faults;
+    let edit = Edit { facts: facts.clone(), schema: schema.clone(), how };
+    let written = writer.update(Change::Scale(Box::new(edit))).await?;
+    call.answer(200, output, view(call, facts, &written.object)?)
+}
+
+fn output(call: &Call) -> Result<Output, Status> {
+    negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)
+}
+
+/// What is known of the type Scale.
+fn schema() -> SchemaRef {
+    let node = |ty: Type| Schema { ty: Some(ty), ..Schema::default() };
+    let integer = || Schema { format: Some("int32".into()), ..node(Type::Integer) };
+    let object = |fields: Vec<(&str, Schema)>| Schema {
+        properties: fields.into_iter().map(|(name, s)| (name.into(), s.into())).collect(),
+        ..node(Type::Object)
+    };
+    object(vec![
+        ("apiVersion", node(Type::String)),
+        ("kind", node(Type::String)),
+        ("metadata", Schema { preserve_unknown_fields: true, ..Schema::default() }),
+        ("spec", object(vec![("replicas", integer())])),
+        ("status", object(vec![("replicas", integer()), ("selector", node(Type::String))])),
+    ])
+    .into()
+}
+
+fn steps(path: &str) -> Vec<&str> {
+    path.trim_start_matches('.').split('.').filter(|s| !s.is_empty()).collect()
+}
+
+fn at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
+    let steps = steps(path);
+    if steps.is_empty() {
+        return None;
+    }
+    steps.into_iter().try_fold(object, |value, step| value.get(step))
+}
+
+fn replicas_paths(call: &Call, facts: &ScaleFacts) -> BTreeMap<String, Option<fieldset::Path>> {
+    BTreeMap::from([(
+        call.resource.api_version(),
+        Some(fieldset::Path::fields(&steps(&facts.spec_replicas))),
+    )])
+}
+
+/// The Scale of an object.
+fn view(call: &Call, facts: &ScaleFacts, object: &Value) -> Result<Value, Status> {
+    let Some(replicas) = at(object, &facts.spec_replicas).and_then(Value::as_i64) else {
+        return Err(Status::internal(format!(
+            "the spec replicas field {} does not exist",
+            field::quote(&facts.spec_replicas)
+        )));
+    };
+    let observed = at(object, &facts.status_replicas).and_then(Value::as_i64).unwrap_or(0);
+    let selector = match at(object, &facts.selector) {
+        Some(Value::String(text)) => text.clone(),
+        Some(object) => LabelSelector::from_value(Some(object)).map_err(Status::internal)?.to_string(),
+        None => String::new(),
+    };
+    let mut metadata = json!({});
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = meta::get(object, key) {
+            metadata[key] = value.clone();
+        }
+    }
+    let mut scale = json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {},
+        "status": { "replicas": observed },
+    });
+    if replicas != 0 {
+        scale["spec"]["replicas"] = json!(replicas);
+    }
+    if !selector.is_empty() {
+        scale["status"]["selector"] = json!(selector);
+    }
+    if let Ok(managers) = Managers::of(object) {
+        fieldset::scale::to_scale(&managers, &replicas_paths(call, facts)).store(&mut scale);
+    }
+    Ok(scale)
+}
+
+impl Edit {
+    /// The object after the write, with its managedFields.
+    pub fn apply(&self, writer: &Writer<'_>, old: &Value) -> Result<Value, Status> {
+        let call = writer.call;
+        let before = view(call, &self.facts, old)?;
+        let fields = FieldManager::single("autoscaling/v1", "Scale", self.schema.clone());
+        let manager = writer.options.manager(call.user_agent());
+        let scale = match &self.how {
+            How::Replace(scale) => {
+                if !meta::uid(scale).is_empty() && meta::uid(scale) != meta::uid(old) {
+                    let why = format!(
+                        "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+                        meta::uid(scale),
+                        meta::uid(old)
+                    );
+                    return Err(call.conflict(&call.info.name, why));
+                }
+                fields.update(Some(&before), scale.clone(), &manager, writer.now)
+            }
+            How::Patch(Patch::Apply(patch)) => {
+                let options = &writer.options;
+                fields
+                    .apply(Some(&before), patch, &options.field_manager, options.force, writer.now)
+                    .map_err(|e| e.to_status())?
+            }
+            How::Patch(patch) => {
+                let expected = Expected {
+                    group: "autoscaling",
+                    version: "v1",
+                    kind: "Scale",
+                    schema: Some(&self.schema),
+                    custom: false,
+                };
+                let scale = patch.change(writer, &before, &expected, &self.schema)?;
+                fields.update(Some(&before), scale, &manager, writer.now)
+            }
+        };
+        metadata::check_name(&scale, &call.info.name)?;
+        let replicas = at(&scale, ".spec.replicas").and_then(Value::as_i64).unwrap_or(0);
+        if replicas < 0 {
+            let spec = Path::new("spec");
+            let error = field::Error::invalid(
+                &spec.child("replicas"),
+                replicas,
+                "must be greater than or equal to 0",
+            );
+            return Err(Status::invalid("autoscaling", "Scale", &call.info.name, &[error]));
+        }
+        let mut object = old.clone();
+        let path = steps(&self.facts.spec_replicas);
+        set(&mut object, &path, json!(replicas));
+        match meta::get(&scale, "resourceVersion") {
+            Some(version) => meta::set(&mut object, "resourceVersion", version.clone()),
+            None => drop(meta::remove(&mut object, "resourceVersion")),
+        }
+        if let (Ok(owners), Ok(owners_of_scale)) = (Managers::of(old), Managers::of(&scale)) {
+            let api_version = call.resource.api_version();
+            let paths = replicas_paths(call, &self.facts);
+            fieldset::scale::from_scale(&owners, &owners_of_scale, &paths, &api_version).store(&mut object);
+        }
+        Ok(object)
+    }
+}
+
+fn set(object: &mut Value, path: &[&str], value: Value) {
+    let mut place = object;
+    for step in path {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[*step];
+    }
+    *place = value;
+}

@@ -1,0 +1,143 @@
+//! The way of a request, as one function that shows the order.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use http::header::{CACHE_CONTROL, HeaderValue};
+use http::request::Parts;
+use kubewright_machinery::status::Status;
+
+use super::{Core, Response, documents, health, respond};
+use crate::authn::{self, UserInfo};
+use crate::authz::{self, Decision};
+use crate::handlers;
+use crate::request::RequestInfo;
+use crate::resources::RequestBody;
+
+const AUDIT_ID: http::HeaderName = http::HeaderName::from_static("audit-id");
+const NOSNIFF: http::HeaderName = http::HeaderName::from_static("x-content-type-options");
+
+/// Answers a request. It never fails and never panics.
+pub(super) async fn handle(
+    core: &Arc<Core>,
+    identity: Option<&Arc<UserInfo>>,
+    request: http::Request<RequestBody>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let audit_id = match parts.headers.get(&AUDIT_ID) {
+        Some(given) if given.len() <= 64 => given.clone(),
+        _ => HeaderValue::from_str(&core.uid()).unwrap_or(HeaderValue::from_static("0")),
+    };
+    let info = RequestInfo::new(&parts.method, &parts.uri);
+    let head = parts.method == http::Method::HEAD;
+    let (path, headers) = (info.path.clone(), parts.headers.clone());
+    let answered = AssertUnwindSafe(steps(core, identity, info, parts, body)).catch_unwind().await;
+    let mut response = answered.unwrap_or_else(|_| {
+        tracing::error!(path, "a request panicked");
+        let status = Status::internal("the server panicked while handling the request");
+        respond::failure(&headers, &crate::request::Query::default(), &status)
+    });
+    let out = response.headers_mut();
+    out.insert(AUDIT_ID, audit_id);
+    out.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    if response.status().as_u16() == 403 {
+        response.headers_mut().insert(NOSNIFF, HeaderValue::from_static("nosniff"));
+    }
+    if head {
+        *response.body_mut() = super::ServerBody::empty();
+    }
+    core.count_request();
+    response
+}
+
+async fn steps(
+    core: &Arc<Core>,
+    identity: Option<&Arc<UserInfo>>,
+    info: RequestInfo,
+    parts: Parts,
+    body: RequestBody,
+) -> Response {
+    let refuse = |status: &Status| respond::failure(&parts.headers, &info.query, status);
+
+    // Who calls?
+    let user = match identity {
+        Some(user) => Arc::clone(user),
+        None => match authn::authenticate(core, &parts).await {
+            Ok(user) => Arc::new(user),
+            Err(status) => return refuse(&status),
+        },
+    };
+    // On whose behalf?
+    let user = match authn::impersonate(core, user, &parts).await {
+        Ok(user) => user,
+        Err(status) => return refuse(&status),
+    };
+    tracing::debug!(user = user.name, verb = info.verb, path = info.path, "request");
+
+    // Is there room?
+    let _in_flight = if info.is_long_running() {
+        None
+    } else {
+        match core.enter() {
+            Some(permit) => Some(permit),
+            None => {
+                let status = Status::too_many_requests("Too many requests, please try again later.", 1);
+                return refuse(&status);
+            }
+        }
+    };
+
+    // May it?
+    if let Err(status) = authorize(core, &user, &info).await {
+        return refuse(&status);
+    }
+
+    // What serves it? One snapshot for the whole request.
+    let table = core.table();
+    if !info.is_resource {
+        if let Some(response) = health::serve(core, &table, &info).await {
+            return response;
+        }
+        return match documents::serve(core, &table, &info, &parts) {
+            Some(Ok(response)) => response,
+            Some(Err(status)) => refuse(&status),
+            None => respond::not_found_text(),
+        };
+    }
+    let (headers, query) = (parts.headers.clone(), info.query.clone());
+    match handlers::dispatch(core, table, user, info, parts, body).await {
+        Ok(response) => response,
+        Err(status) => respond::failure(&headers, &query, &status),
+    }
+}
+
+/// The attributes of a request for authorizers.
+pub(crate) fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> authz::Attributes<'a> {
+    let selector = |key: &str| {
+        let text = info.query.get(key).filter(|_| info.has_selectors());
+        text.filter(|t| !t.is_empty()).map(Into::into)
+    };
+    authz::Attributes {
+        user,
+        verb: (&*info.verb).into(),
+        group: (&*info.group).into(),
+        version: (&*info.version).into(),
+        resource: (&*info.resource).into(),
+        subresource: (&*info.subresource).into(),
+        namespace: (&*info.namespace).into(),
+        name: (&*info.name).into(),
+        path: (&*info.path).into(),
+        resource_request: info.is_resource,
+        label_selector: selector("labelSelector"),
+        field_selector: selector("fieldSelector"),
+    }
+}
+
+async fn authorize(core: &Core, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+    let attributes = attributes(user, info);
+    match authz::decide(core, &attributes).await {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(authz::forbidden(&attributes, &reason)),
+    }
+}

@@ -1,0 +1,162 @@
+//! Sockets: TLS by rustls, HTTP/1.1 and HTTP/2 by ALPN, limits on what a connection may cost, graceful shutdown.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::inprocess::boxed;
+use super::{Core, chain};
+use crate::authn::PeerCertificates;
+
+/// How long a client may take for its TLS handshake, or for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(32);
+/// How long connections may take to end on shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit on the headers of a request (Go's default).
+const MAX_HEADER_BYTES: usize = 1024 * 1024;
+/// Streams of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 1000;
+
+/// Why a socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// An open socket.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    pub(super) async fn start(
+        core: Arc<Core>,
+        address: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Self, ListenError> {
+        let bind = |source| ListenError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let local = listener.local_addr().map_err(bind)?;
+        let task = tokio::spawn(accept(core, listener, tls.map(TlsAcceptor::from), stop));
+        Ok(Self { address: local, task })
+    }
+
+    /// The address, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves when the server was shut down and the connections have ended.
+    pub async fn closed(self) {
+        // The task neither panics nor is it cancelled; either would mean that it has ended.
+        let _ = self.task.await;
+    }
+}
+
+async fn accept(
+    core: Arc<Core>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let graceful = Arc::new(GracefulShutdown::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stopped| *stopped) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection(Arc::clone(&core), stream, tls.clone(), graceful.watcher()));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: waiting is all that helps.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    let Ok(graceful) = Arc::try_unwrap(graceful) else { return };
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections were still open when the server stopped");
+    }
+}
+
+async fn connection(
+    core: Arc<Core>,
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    match tls {
+        None => serve(core, TokioIo::new(stream), None, watcher).await,
+        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let peer = stream.get_ref().1.peer_certificates().map(|certificates| {
+                    let chain: Vec<_> = certificates.iter().map(|c| c.clone().into_owned()).collect();
+                    PeerCertificates::from(chain)
+                });
+                serve(core, TokioIo::new(stream), peer, watcher).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        },
+    }
+}
+
+async fn serve<I>(
+    core: Arc<Core>,
+    io: I,
+    peer: Option<PeerCertificates>,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let core = Arc::clone(&core);
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        async move { Ok::<_, Infallible>(chain::handle(&core, None, request.map(boxed)).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .keep_alive_interval(Duration::from_secs(30));
+    let connection = builder.serve_connection_with_upgrades(io, service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%error, "connection ended");
+    }
+}
