@@ -1,3 +1,4 @@
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -240,4 +241,34 @@ async fn a_stop_cancels_what_outlives_the_grace_period() {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
     assert_eq!(told.recv().await, None);
+}
+
+#[tokio::test]
+async fn a_list_waits_for_the_own_write_before_it() {
+    let created = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"greeting","namespace":"team","uid":"c","resourceVersion":"9"}}"#;
+    let (events, lines) = mpsc::unbounded_channel();
+    let canned = Canned::new([
+        Answer::watch("/namespaces?watch", &NAMESPACES),
+        Answer::watch("/configmaps?watch", &NOTHING).live(lines),
+        Answer::body("POST", 201, created),
+    ]);
+    let told = run(
+        &canned,
+        move |namespace, cx| {
+            let events = events.clone();
+            async move {
+                let maps: Api<ConfigMap> = Api::namespaced(cx.client(), "team");
+                maps.create(&Default::default(), &greeting(&namespace)).await?;
+                let stale = cx.list::<ConfigMap>().may_be_stale().await?.len();
+                let mut list = cx.list::<ConfigMap>().into_future();
+                let waits = futures::poll!(&mut list).is_pending();
+                events.send(format!(r#"{{"type":"ADDED","object":{created}}}"#)).unwrap();
+                Ok(format!("{stale} before, waits {waits}, {} after", list.await?.len()))
+            }
+        },
+        |controller| controller.reads::<ConfigMap>().writes::<ConfigMap>([kubewright::Verb::Create]),
+        1,
+    )
+    .await;
+    assert_eq!(told, ["0 before, waits true, 1 after"]);
 }

@@ -105,3 +105,42 @@ async fn a_late_subscriber_hears_of_what_is_there_exactly_once() {
     let _late = informer.subscribe(move |delta| record.lock().unwrap().push(delta.object.key().to_string()));
     assert_eq!(*heard.lock().unwrap(), ["n/a"]);
 }
+
+#[tokio::test]
+async fn a_watch_resumes_where_it_was_after_the_server_went_away() {
+    let lines = [event("ADDED", "a", 1), initial_end(5), event("ADDED", "b", 6)];
+    let canned = Canned::new([
+        Answer::watch("sendInitialEvents=true", &lines.each_ref().map(String::as_str)).broken(),
+        Answer::refused("resourceVersion=6"),
+        Answer::body("resourceVersion=6", 503, r#"{"kind":"Status","code":503,"message":"starting"}"#),
+        Answer::watch("resourceVersion=6", &[&event("DELETED", "a", 7)]),
+    ]);
+    let (informer, mut receiver, _subscription) = follow(&canned);
+    assert_eq!(hear(&mut receiver, 3).await, ["+a", "+b", "-a"]);
+    assert_eq!(canned.sent("resourceVersion=6").len(), 3);
+    assert!(informer.is_connected() && informer.is_running());
+}
+
+#[tokio::test]
+async fn an_unreadable_object_neither_stops_the_stream_nor_goes_unnoticed() {
+    let bad = r#"{"type":"ADDED","object":{"kind":"ConfigMap","metadata":{"name":{}}}}"#;
+    let lines = [bad.to_owned(), event("ADDED", "a", 1), initial_end(5)];
+    let canned = Canned::new([Answer::watch("configmaps", &lines.each_ref().map(String::as_str))]);
+    let (informer, mut receiver, _subscription) = follow(&canned);
+    assert_eq!(hear(&mut receiver, 1).await, ["+a"]);
+    informer.synced().await;
+    assert_eq!(informer.stats().undecodable, 1);
+}
+
+#[tokio::test]
+async fn a_subscriber_that_panics_harms_nobody_else() {
+    let lines = [event("ADDED", "a", 1), initial_end(5)];
+    let canned = Canned::new([Answer::watch("configmaps", &lines.each_ref().map(String::as_str))]);
+    let cache = Cache::new(canned.client());
+    let informer = cache.informer(&Kind::of::<ConfigMap>(), &Scope::All);
+    let _bad = informer.subscribe(|_| panic!("a bug"));
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let _good = informer.subscribe(move |delta| sender.send(delta.object.key().to_string()).unwrap());
+    assert_eq!(hear(&mut receiver, 1).await, ["n/a"]);
+    assert!(informer.is_running());
+}
