@@ -33,6 +33,11 @@ impl<'a> Hub<'a> {
         Self { spec, versions, common }
     }
 
+    /// Whether a part, by its place in [`PER_VERSION`], is the same in all versions.
+    pub(crate) fn is_common(&self, part: usize) -> bool {
+        self.common[part]
+    }
+
     /// A part at the top.
     pub(crate) fn top(&self, part: Part) -> Option<&'a Value> {
         let index = part as usize;

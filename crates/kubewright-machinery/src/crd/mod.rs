@@ -11,6 +11,7 @@ use crate::schema::{Schema, SchemaRef};
 pub mod columns;
 pub mod defaults;
 pub mod field_path;
+pub mod go_text;
 mod hub;
 pub mod instance;
 pub mod jsonpath;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::go_text;
 use crate::field::{Error, Path, is_print};
 use crate::names;
 use crate::schema::structural::Node;
@@ -82,69 +83,21 @@ pub(super) fn deprecation(version: Node<'_>, path: &Path<'_>, errors: &mut Vec<E
 
 /// With a status subresource, little more than properties may be at the root.
 pub(super) fn root_with_status(json: &Value, path: &Path<'_>) -> Option<Error> {
-    // The keywords in the order of the type, each with whether it may be there.
-    const KEYWORDS: [(&str, bool); 43] = [
-        ("id", false),
-        ("$schema", false),
-        ("$ref", false),
-        ("description", true),
-        ("type", true),
-        ("nullable", false),
-        ("format", true),
-        ("title", true),
-        ("maximum", true),
-        ("exclusiveMaximum", true),
-        ("minimum", true),
-        ("exclusiveMinimum", true),
-        ("maxLength", true),
-        ("minLength", true),
-        ("pattern", true),
-        ("maxItems", true),
-        ("minItems", true),
-        ("uniqueItems", true),
-        ("multipleOf", true),
-        ("enum", false),
-        ("maxProperties", false),
-        ("minProperties", false),
-        ("required", true),
-        ("items", true),
-        ("allOf", false),
-        ("oneOf", false),
-        ("anyOf", false),
-        ("not", false),
-        ("properties", true),
-        ("additionalProperties", false),
-        ("patternProperties", false),
-        ("dependencies", false),
-        ("additionalItems", false),
-        ("definitions", false),
-        ("default", false),
-        ("externalDocs", true),
-        ("example", true),
-        ("x-kubernetes-preserve-unknown-fields", true),
-        ("x-kubernetes-embedded-resource", false),
-        ("x-kubernetes-int-or-string", false),
-        ("x-kubernetes-list-type", false),
-        ("x-kubernetes-map-type", false),
-        ("x-kubernetes-validations", true),
-    ];
-    const ALLOWED: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength \
+    const ALLOWED: &str = "Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength \
         MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
-        XPreserveUnknownFields XValidations]";
-    let node = Node::new(json);
-    for (key, allowed) in KEYWORDS {
-        let Some(value) = node.get(key).filter(|v| !matches!(v, Value::Bool(false)) && *v != "") else {
-            continue;
-        };
-        if key == "type" && value != "object" {
-            let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        XPreserveUnknownFields XValidations";
+    for (keyword, value) in go_text::stated_keywords(json) {
+        if keyword == "Type" && value != "object" {
+            let detail = "only \"object\" is allowed as the type at the root of the schema if the status \
+                          subresource is enabled";
             return Some(Error::invalid(&path.child("openAPIV3Schema.type"), value.clone(), detail));
         }
-        if !allowed {
+        if !ALLOWED.split(' ').any(|allowed| allowed == keyword) {
             let detail = format!(
-                "only {ALLOWED} fields are allowed at the root of the schema if the status subresource is enabled"
+                "only [{ALLOWED}] fields are allowed at the root of the schema if the status subresource is enabled"
             );
-            return Some(Error::invalid(&path.child("openAPIV3Schema"), json.clone(), detail));
+            let error = Error::invalid(&path.child("openAPIV3Schema"), json.clone(), detail);
+            return Some(error.showing(go_text::schema(json)));
         }
     }
     None

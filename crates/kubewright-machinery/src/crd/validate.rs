@@ -11,7 +11,7 @@ use super::parts::{
     columns, deprecation, has_status, label, names_faults, one_of, root_with_status, subresources,
 };
 use super::status::{self, condition_is_true};
-use super::{defaults, field_path, webhook};
+use super::{defaults, field_path, go_text, webhook};
 use crate::field::{Error, Path};
 use crate::names;
 use crate::schema::structural::{self, Node};
@@ -290,7 +290,10 @@ impl<'a> Validator<'a> {
 
     fn versions(&self, path: &Path<'_>, errors: &mut Vec<Error>) {
         let versions_path = path.child("versions");
-        let all = self.hub.spec.get("versions").cloned().unwrap_or_default();
+        let all = |detail: &str| {
+            let value = self.hub.spec.get("versions").cloned().unwrap_or_default();
+            Error::invalid(&versions_path, value, detail).showing(go_text::versions(&self.hub))
+        };
         let mut seen: Vec<&str> = Vec::new();
         let mut unique = true;
         for (i, version) in self.hub.versions.iter().enumerate() {
@@ -302,11 +305,11 @@ impl<'a> Validator<'a> {
             self.version(version, &path, errors);
         }
         if !unique {
-            errors.push(Error::invalid(&versions_path, all.clone(), "must contain unique version names"));
+            errors.push(all("must contain unique version names"));
         }
         if self.hub.versions.iter().filter(|v| Node::new(v).flag("storage")).count() != 1 {
             let detail = "must have exactly one version marked as storage version";
-            errors.push(Error::invalid(&versions_path, all, detail));
+            errors.push(all(detail));
         }
         // The old `spec.version` is the name of the first version.
         if let Some(first) = seen.first().filter(|name| !name.is_empty()) {

@@ -115,6 +115,19 @@ fn versions_have_schemas_and_one_storage() {
 }
 
 #[test]
+fn little_may_be_at_the_root_beside_a_status() {
+    let errors = create(&with(|o| {
+        let version = &mut o["spec"]["versions"][0];
+        version["subresources"] = json!({"status": {}});
+        version["schema"]["openAPIV3Schema"]["maxProperties"] = json!(9);
+    }));
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].field, "spec.validation.openAPIV3Schema");
+    assert!(errors[0].body().starts_with("Invalid value: {\"ID\":\"\",\"Schema\":\"\""));
+    assert!(errors[0].detail.starts_with("only [Description Type Format Title Maximum"));
+}
+
+#[test]
 fn columns_and_scale_have_simple_paths() {
     assert_eq!(
         faults(|o| o["spec"]["versions"][0]["additionalPrinterColumns"] =
