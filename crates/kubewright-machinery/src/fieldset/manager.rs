@@ -5,15 +5,16 @@
 //! One `FieldManager` per kind, served version and subresource, built when the kind is registered. In the
 //! handlers, with objects as JSON values in the version of the request:
 //!
-//! - **create**: `new` defaulted, its server-set metadata in place → `update(None, new, manager, now)` → admission →
-//!   (if admission changed it) `update(None, …)` again → validate → store.
+//! - **create**: `new` defaulted → `update(None, new, manager, now)` → admission → strategy → validate → store.
 //! - **update, and patches other than apply**: compute the new object, defaulted →
-//!   `update(Some(live), new, manager, now)` → admission → … → [`managers::keep_times`](super::managers::keep_times)
-//!   → equal to live? then nothing is stored.
-//! - **apply**: `apply(live, patch, manager, force, now)` (no live object: the apply creates, 201) → prune and
-//!   drop nulls as the kind's decoding does → default → strategy → admission → after mutating admission
-//!   `update(Some(live), …)` with the same manager when it changed something → validate →
+//!   `update(Some(live), new, manager, now)` → admission → strategy → validate →
 //!   [`managers::keep_times`](super::managers::keep_times) → equal to live? then nothing is stored.
+//! - **apply**: `apply(live, patch, manager, force, now)` (no live object: the apply creates, 201) → prune and
+//!   drop nulls as the kind's decoding does → default → admission → strategy → validate →
+//!   [`managers::keep_times`](super::managers::keep_times) → equal to live? then nothing is stored.
+//!
+//! Owners are settled before admission and strategies run, once: what those set is nobody's. Should admission
+//! leave `managedFields` that [`Managers::of`](super::Managers::of) cannot read, put those from before it back.
 //!
 //! The live object must be defaulted too (as reads return it), so that defaults are nobody's. A result of
 //! `apply` can contain nulls where the patch has them or where a list or map lost its last owned item: kinds
@@ -204,7 +205,7 @@ impl FieldManager {
         force: bool,
         now: Timestamp,
     ) -> Result<Value, ApplyError> {
-        let empty = self.empty();
+        let empty = self.before(&Value::Null);
         let live = live.unwrap_or(&empty);
         let managers = Managers::of(live)?;
         let kind = patch.get("kind").and_then(Value::as_str).unwrap_or_default();
@@ -244,8 +245,8 @@ impl FieldManager {
     ///
     /// Never fails: where owners cannot be worked out, those of `live` stay.
     pub fn update(&self, live: Option<&Value>, mut new: Value, manager: &str, now: Timestamp) -> Value {
-        let empty = self.empty();
-        let live = live.unwrap_or(&empty);
+        let before = live.is_none().then(|| self.before(&new));
+        let Some(live) = live.or(before.as_ref()) else { return new };
         let managers = self.managers_before(live, &new);
         Managers::new().store(&mut new);
         match self.update_untracked(live, &new, managers, manager, now) {
@@ -261,12 +262,16 @@ impl FieldManager {
         new
     }
 
-    /// The object that is there before a create.
-    fn empty(&self) -> Value {
-        let mut object = Map::new();
-        object.insert("apiVersion".into(), self.api_version.as_str().into());
-        object.insert("kind".into(), self.kind.as_str().into());
-        Value::Object(object)
+    /// What was there before an object was created.
+    fn before(&self, object: &Value) -> Value {
+        let before = self.types.get(&self.api_version).and_then(|ty| ty.before(object));
+        let mut fields = match before {
+            Some(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        fields.insert("apiVersion".into(), self.api_version.as_str().into());
+        fields.insert("kind".into(), self.kind.as_str().into());
+        Value::Object(fields)
     }
 
     fn updater(&self) -> Updater<'_> {
@@ -357,7 +362,7 @@ impl FieldManager {
     ) -> Result<(Value, Managers), ApplyError> {
         if managers.is_empty() {
             managers = self
-                .update_tracked(&self.empty(), live, managers, BEFORE_FIRST_APPLY, now)
+                .update_tracked(&self.before(live), live, managers, BEFORE_FIRST_APPLY, now)
                 .map_err(|error| ApplyError::Existing(Box::new(error)))?;
         }
         if let Some(ty) = self.types.get(&self.api_version) {

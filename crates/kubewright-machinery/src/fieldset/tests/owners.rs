@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fieldset::managers::keep_times;
-use crate::fieldset::{FieldFilter, LAST_APPLIED, Path};
+use crate::fieldset::{FieldFilter, LAST_APPLIED, PathElement};
 
 #[test]
 fn an_update_owns_what_it_changes_with_the_fields_above() {
@@ -155,9 +155,8 @@ fn subresources_own_their_fields_alone() {
 #[test]
 fn a_filter_of_patterns_keeps_what_begins_with_them() {
     use crate::fieldset::set::Matcher;
-    let pattern = vec![Matcher::Element(Path::fields(&["spec"]).0.remove(0)), Matcher::Any];
-    let labels = Matcher::Element(Path::fields(&["labels"]).0.remove(0));
-    let only = FieldFilter::Include(vec![vec![pattern[0].clone(), labels]]);
+    let pattern = ["spec", "labels"].map(|name| Matcher::Element(PathElement::field(name)));
+    let only = FieldFilter::Include(vec![pattern.to_vec()]);
     let fields = FieldManager::single("example.com/v1", "Thing", schema_of(&ty()))
         .with_filters([("example.com/v1".to_string(), only)]);
     let mut world = World::with(fields);
@@ -203,4 +202,22 @@ fn an_annotation_that_would_be_too_large_is_dropped() {
     world.update_object("kubectl-client-side-apply", client_side(&thing(json!({}))));
     world.apply("kubectl", json!({"text": "x".repeat(300 * 1024)})).unwrap();
     assert!(world.object.unwrap()["metadata"]["annotations"].get(LAST_APPLIED).is_none());
+}
+
+#[test]
+fn what_a_built_in_kind_always_writes_is_nobodys_on_create() {
+    let fields = |default: Option<Value>, name: Option<&str>| {
+        let mut root = (*schema_of(&ty())).clone();
+        let mut spec = (*root.properties["spec"]).clone();
+        spec.default = default.map(Box::new);
+        root.properties.insert("spec".into(), spec.into());
+        root.name = name.map(Into::into);
+        FieldManager::single("example.com/v1", "Thing", root.into())
+    };
+    let mut custom = World::with(fields(Some(json!({})), None));
+    custom.update("u", json!({"text": "a"}));
+    assert_eq!(custom.owns("u"), json!({".": {}, "f:text": {}}));
+    let mut built_in = World::with(fields(Some(json!({})), Some("io.example.Thing")));
+    built_in.update("u", json!({"text": "a"}));
+    assert_eq!(built_in.owns("u"), json!({"f:text": {}}));
 }

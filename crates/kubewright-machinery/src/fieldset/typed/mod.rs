@@ -14,6 +14,7 @@ mod set_of;
 mod testing;
 mod ty;
 mod validate;
+mod zero;
 
 use serde_json::Value;
 
@@ -52,6 +53,12 @@ impl ObjectType {
     /// Every fault in the order of the walk; of several unknown fields in one map only the first.
     pub fn validate(&self, object: &Value, duplicates: Duplicates) -> Result<(), FieldErrors> {
         validate::validate(self.root(), object, duplicates)
+    }
+
+    /// What was there before `object` was created: nothing for custom resources, and the fields that a built-in kind
+    /// always writes, empty, where `object` has them.
+    pub fn before(&self, object: &Value) -> Option<Value> {
+        zero::zero(&self.schema, object)
     }
 
     /// The fields that an object sets: leaves, atomic lists and maps, empty maps, nulls, items of lists, and keys
