@@ -10,6 +10,9 @@
 //! - [`handlers`]: the verbs.
 //! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
 
+/// The store below, for plugins that write by compare-and-swap.
+pub use kubewright_storage as storage;
+
 pub mod admission;
 pub mod authn;
 pub mod authz;

@@ -1,6 +1,20 @@
 //! The built-in kinds of Kubernetes: what makes the generic API server a Kubernetes API server.
 //!
-//! Facts are data ([`catalogue`]); behaviour is small functions on JSON objects. Nothing here serves
-//! requests or stores anything: the server asks.
+//! Facts are data ([`catalogue`]); behaviour is small functions on JSON objects. [`resources()`] puts both together
+//! into what the server serves. Nothing here listens, and nothing is stored but by compare-and-swap on the store the
+//! server has.
 
+mod actions;
+pub mod canonical;
 pub mod catalogue;
+mod convert;
+mod defaults;
+mod fields;
+mod names;
+mod resources;
+mod strategies;
+mod tables;
+
+pub use actions::{Binding, Eviction, NoConnection};
+pub use resources::{Options, resources};
+pub use strategies::services::ServiceAllocator;

@@ -114,6 +114,17 @@ fn replicas_paths(call: &Call, facts: &ScaleFacts) -> BTreeMap<String, Option<fi
     )])
 }
 
+/// A LabelSelector, or the plain map of labels that ReplicationControllers select by.
+fn selector(object: &Value) -> Result<LabelSelector, kubewright_machinery::selector::label::Error> {
+    match object.as_object() {
+        Some(labels) if !labels.is_empty() && labels.values().all(Value::is_string) => {
+            let pairs = labels.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()));
+            Ok(LabelSelector::from_labels(pairs))
+        }
+        _ => LabelSelector::from_value(Some(object)),
+    }
+}
+
 /// The Scale of an object.
 fn view(call: &Call, facts: &ScaleFacts, object: &Value) -> Result<Value, Status> {
     let Some(replicas) = at(object, &facts.spec_replicas).and_then(Value::as_i64) else {
@@ -125,7 +136,7 @@ fn view(call: &Call, facts: &ScaleFacts, object: &Value) -> Result<Value, Status
     let observed = at(object, &facts.status_replicas).and_then(Value::as_i64).unwrap_or(0);
     let selector = match at(object, &facts.selector) {
         Some(Value::String(text)) => text.clone(),
-        Some(object) => LabelSelector::from_value(Some(object)).map_err(Status::internal)?.to_string(),
+        Some(object) => selector(object).map_err(Status::internal)?.to_string(),
         None => String::new(),
     };
     let mut metadata = json!({});

@@ -25,6 +25,12 @@ pub trait Columns: Send + Sync {
 
     /// The cells of one object, one for each column.
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
+
+    /// Conditions of the row (`metav1.TableRowCondition`), such as `Completed` of a finished pod.
+    fn conditions(&self, object: &Value) -> Vec<Value> {
+        let _ = object;
+        Vec::new()
+    }
 }
 
 /// What kinds without columns of their own have: `Name` and `Created At`.

@@ -83,11 +83,17 @@ fn definition(column: &Column) -> Value {
 
 fn row(resource: &Resource, form: Form, object: Value) -> Value {
     let cells = resource.columns.cells(&object, form.now);
-    match form.include {
-        Include::None => json!({ "cells": cells, "object": null }),
-        Include::Metadata => json!({ "cells": cells, "object": partial(object, form.beta) }),
-        Include::Object => json!({ "cells": cells, "object": object }),
+    let conditions = resource.columns.conditions(&object);
+    let object = match form.include {
+        Include::None => Value::Null,
+        Include::Metadata => partial(object, form.beta),
+        Include::Object => object,
+    };
+    let mut row = json!({ "cells": cells, "object": object });
+    if !conditions.is_empty() {
+        row["conditions"] = Value::Array(conditions);
     }
+    row
 }
 
 /// The PartialObjectMetadata of an object.

@@ -16,7 +16,8 @@
 //! (any JSON), `object` (any object), `everywhere` (a kind of every group). Types of fields: `string`, `bool`,
 //! `int32`, `int64`, `int`, `double`, `bytes`, `time`, `Time`, `MicroTime`, `Quantity`, `IntOrString`, `any`,
 //! `object`, a type's name, `[]T`, `{}T` (map). Facts of fields: `=default`, `atomic` | `set` | `map(keys)`
-//! (list type), `patch(strategy:mergeKey)`, `whole`, `granular`, `enum=a|b` (`-` is the empty string, `_` a space).
+//! (list type), `patch(strategy:mergeKey)`, `whole`, `granular`, `enum=a|b` (`-` is the empty string, `_` a space),
+//! `drop` (a zero value is left out) and `zero` (a zero value is written).
 //!
 //! One pass registers every type as a hole, a second fills them, so types may refer to each other in any
 //! order. Equal fields of a file share one node. Numbers of protobuf fields are checked and left in the text:
@@ -24,7 +25,7 @@
 
 use std::collections::HashMap;
 
-use kubewright_machinery::schema::{ListType, PatchFacts, Schema, SchemaRef, Type, Validation};
+use kubewright_machinery::schema::{ListType, PatchFacts, Schema, SchemaRef, Type, Validation, Zero};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -76,6 +77,7 @@ struct FieldFacts {
     patch: Option<Box<PatchFacts>>,
     whole: bool,
     values: Vec<Value>,
+    zero: Zero,
 }
 
 impl FieldFacts {
@@ -85,6 +87,7 @@ impl FieldFacts {
             && self.patch.is_none()
             && !self.whole
             && self.values.is_empty()
+            && self.zero == Zero::Keep
     }
 
     fn put(self, schema: &mut Schema) {
@@ -96,6 +99,7 @@ impl FieldFacts {
         schema.list_map_keys = self.keys;
         schema.patch = self.patch;
         schema.map_atomic |= self.whole;
+        schema.zero = self.zero;
         if !self.values.is_empty() {
             let validation = Validation { one_of_values: self.values, ..Validation::default() };
             schema.validation = Some(Box::new(validation));
@@ -430,6 +434,8 @@ fn field_facts(words: &str) -> Result<FieldFacts, What> {
             "set" => facts.list_type = Some(ListType::Set),
             "whole" => facts.whole = true,
             "granular" => {}
+            "drop" => facts.zero = Zero::Drop,
+            "zero" => facts.zero = Zero::Write,
             _ => {
                 if let Some(default) = word.strip_prefix('=') {
                     let value = serde_json::from_str(default).map_err(What::Default)?;

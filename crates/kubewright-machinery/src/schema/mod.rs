@@ -117,6 +117,19 @@ pub struct PatchFacts {
     pub merge_key: Option<Box<str>>,
 }
 
+/// How a field that holds its type's zero value is written (Go's `omitempty` and its absence). Only the fields of
+/// built-in kinds have this fact; it makes the canonical form of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Zero {
+    /// As it was given: absent stays absent, an explicit zero stays.
+    #[default]
+    Keep,
+    /// Left out: empty strings, lists and maps, 0 and false.
+    Drop,
+    /// Written even if absent: null for lists, maps and times, `"0"` for quantities, 0 for int-or-string.
+    Write,
+}
+
 /// One node of a schema.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
@@ -156,6 +169,8 @@ pub struct Schema {
     pub map_type_stated: bool,
     /// Strategic merge facts; only built-in kinds have them.
     pub patch: Option<Box<PatchFacts>>,
+    /// How the zero value is written.
+    pub zero: Zero,
     /// Value validations.
     pub validation: Option<Box<Validation>>,
     /// `title`.

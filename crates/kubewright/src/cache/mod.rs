@@ -9,6 +9,7 @@ mod driver;
 mod frame;
 mod informer;
 mod object;
+mod scan;
 mod store;
 mod watch;
 

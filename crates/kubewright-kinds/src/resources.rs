@@ -1,0 +1,303 @@
+//! The built-in resources as the server serves them: facts of the catalogue, rules of the strategies, columns.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use kubewright_apiserver::resources::{
+    Action, Backing, Connect, Generation, Propagation, Resource, ScaleFacts, Storage, Strategy, Subresource,
+    SubresourceAction, Verbs, Virtual, WriteRules,
+};
+
+use crate::actions::{Binding, Eviction, NoConnection};
+use crate::catalogue::{Catalogue, ResourceFacts, SubresourceFacts};
+use crate::convert::{AutoscalerConverter, EventConverter};
+use crate::defaults::{cluster, storage};
+use crate::strategies::services::ServiceAllocator;
+use crate::strategies::{
+    Allocator, Builtin, Part, Row, StatusMetadata, certificates, core, pods, services, workloads,
+};
+use crate::tables;
+
+/// What the built-in resources need from outside.
+#[derive(Clone)]
+pub struct Options {
+    /// Range of cluster addresses of services.
+    pub service_range: IpNet,
+    /// Range of node ports.
+    pub node_ports: RangeInclusive<u16>,
+    /// Takes over `log`, `exec`, `attach`, `portforward` and `proxy`; by default they answer that nothing runs there.
+    pub connect: Arc<dyn Connect>,
+    /// Issues tokens (`serviceaccounts/token`); without it the subresource is not served.
+    pub token: Option<Arc<dyn Action>>,
+}
+
+impl Options {
+    /// Services in `service_range`, node ports 30000 to 32767, no connections, no tokens.
+    pub fn new(service_range: IpNet) -> Self {
+        Self { service_range, node_ports: 30000..=32767, connect: Arc::new(NoConnection), token: None }
+    }
+}
+
+/// The resources that are stored or computed here, in discovery's order. Reviews (authentication.k8s.io,
+/// authorization.k8s.io) are not among them: those are the server's own.
+pub fn resources(options: &Options) -> Vec<Resource> {
+    let services = Arc::new(ServiceAllocator::new(options.service_range, options.node_ports.clone()));
+    let reviews = |r: &&ResourceFacts| !matches!(r.group, "authentication.k8s.io" | "authorization.k8s.io");
+    Catalogue::builtin()
+        .resources()
+        .iter()
+        .filter(reviews)
+        .map(|facts| resource(facts, options, &services))
+        .collect()
+}
+
+fn resource(facts: &ResourceFacts, options: &Options, services: &Arc<ServiceAllocator>) -> Resource {
+    let row = row(facts.group, facts.version, facts.plural);
+    let has_status = facts.subresources.iter().any(|s| s.name == "status");
+    let allocator = (facts.group.is_empty() && facts.plural == "services")
+        .then(|| Arc::clone(services) as Arc<dyn Allocator>);
+    Resource {
+        singular: facts.singular.into(),
+        short_names: facts.short_names.iter().map(|s| (*s).into()).collect(),
+        categories: facts.categories.iter().map(|s| (*s).into()).collect(),
+        verbs: Verbs::named(facts.verbs.iter().copied()),
+        storage_version_hash: facts.storage_version_hash.into(),
+        schema: facts.schema.clone(),
+        backing: backing(facts),
+        strategy: Arc::new(Builtin::new(facts.schema.clone(), row, has_status, allocator)),
+        columns: tables::columns(facts.group, facts.plural),
+        subresources: facts
+            .subresources
+            .iter()
+            .filter_map(|sub| subresource(facts, sub, row, options))
+            .collect(),
+        rules: write_rules(facts.group, facts.plural),
+        deprecation: deprecation(facts),
+        ..Resource::stored(facts.group, facts.version, facts.kind, facts.plural, facts.namespaced)
+    }
+}
+
+fn deprecation(facts: &ResourceFacts) -> Option<Box<str>> {
+    match (facts.group, facts.plural) {
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+".into()),
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into())
+        }
+        _ => None,
+    }
+}
+
+fn backing(facts: &ResourceFacts) -> Backing {
+    match (facts.group, facts.version, facts.plural) {
+        // One store of events: the old form.
+        ("events.k8s.io", _, "events") => Backing::Stored(Storage {
+            converter: Some(Arc::new(EventConverter::new())),
+            ..Storage::same("", "v1", "events")
+        }),
+        ("autoscaling", "v1", plural) => Backing::Stored(Storage {
+            converter: Some(Arc::new(AutoscalerConverter::new())),
+            ..Storage::same("autoscaling", "v2", plural)
+        }),
+        ("", _, "componentstatuses") => Backing::Virtual(Arc::new(NoComponents)),
+        ("", _, "bindings") => Backing::Virtual(Arc::new(Binding)),
+        _ => Backing::Stored(Storage::same(facts.group, facts.version, facts.plural)),
+    }
+}
+
+/// Component statuses: there are no components to report on.
+struct NoComponents;
+
+impl Virtual for NoComponents {}
+
+fn subresource(
+    facts: &ResourceFacts,
+    sub: &SubresourceFacts,
+    row: Row,
+    options: &Options,
+) -> Option<Subresource> {
+    let part = |row: Row| -> Arc<dyn Strategy> { Arc::new(Part::other(facts.schema.clone(), row)) };
+    let action = match (facts.plural, sub.name) {
+        (_, "status") => SubresourceAction::Update(Arc::new(Part::status(facts.schema.clone(), row))),
+        (_, "scale") => SubresourceAction::Scale(scale()),
+        ("namespaces", "finalize") => SubresourceAction::Update(part(core::NAMESPACE_FINALIZE)),
+        ("pods", "resize") => SubresourceAction::Update(part(pods::RESIZE)),
+        ("pods", "ephemeralcontainers") => SubresourceAction::Update(part(pods::EPHEMERAL_CONTAINERS)),
+        ("certificatesigningrequests", "approval") => {
+            SubresourceAction::Update(part(certificates::CSR_APPROVAL))
+        }
+        ("pods", "binding") => SubresourceAction::Action(Arc::new(Binding)),
+        ("pods", "eviction") => SubresourceAction::Action(Arc::new(Eviction)),
+        ("serviceaccounts", "token") => SubresourceAction::Action(options.token.clone()?),
+        _ => SubresourceAction::Connect(Arc::clone(&options.connect)),
+    };
+    let (group, version) = sub.group_version.unwrap_or((facts.group, facts.version));
+    // Kinds that only a subresource takes are in no table.
+    let schema = (sub.kind != facts.kind)
+        .then(|| Catalogue::builtin().kind(group, version, sub.kind).cloned())
+        .flatten();
+    Some(Subresource {
+        schema,
+        name: sub.name.into(),
+        group: group.into(),
+        version: version.into(),
+        kind: sub.kind.into(),
+        verbs: Verbs::named(sub.verbs.iter().copied()),
+        action,
+    })
+}
+
+fn scale() -> ScaleFacts {
+    ScaleFacts {
+        spec_replicas: ".spec.replicas".into(),
+        status_replicas: ".status.replicas".into(),
+        selector: ".spec.selector".into(),
+    }
+}
+
+/// The rules of a kind that are functions.
+fn row(group: &str, version: &str, plural: &str) -> Row {
+    match (group, plural) {
+        ("", "namespaces") => core::NAMESPACE,
+        ("", "nodes") => core::NODE,
+        ("", "pods") => pods::POD,
+        ("", "services") => services::SERVICE,
+        ("", "secrets") => core::SECRET,
+        ("", "events") => core::EVENT,
+        ("events.k8s.io", "events") => core::EVENT_NEW,
+        ("", "replicationcontrollers") => core::REPLICATION_CONTROLLER,
+        ("", "podtemplates") => core::POD_TEMPLATE,
+        ("", "limitranges") => core::LIMIT_RANGE,
+        ("", "resourcequotas") => core::RESOURCE_QUOTA,
+        ("", "persistentvolumes") => core::PERSISTENT_VOLUME,
+        ("", "persistentvolumeclaims") => core::PERSISTENT_VOLUME_CLAIM,
+        ("apps", "deployments") => workloads::DEPLOYMENT,
+        ("apps", "replicasets") => workloads::REPLICA_SET,
+        ("apps", "statefulsets") => workloads::STATEFUL_SET,
+        ("apps", "daemonsets") => workloads::DAEMON_SET,
+        ("batch", "jobs") => workloads::JOB,
+        ("batch", "cronjobs") => workloads::CRON_JOB,
+        ("autoscaling", "horizontalpodautoscalers") if version == "v1" => workloads::AUTOSCALER_V1,
+        ("autoscaling", "horizontalpodautoscalers") => workloads::AUTOSCALER,
+        ("networking.k8s.io", "networkpolicies") => workloads::NETWORK_POLICY,
+        ("networking.k8s.io", "ingressclasses") => workloads::INGRESS_CLASS,
+        ("discovery.k8s.io", "endpointslices") => workloads::ENDPOINT_SLICE,
+        ("certificates.k8s.io", "certificatesigningrequests") => certificates::CSR,
+        ("storage.k8s.io", "storageclasses") => Row { default: storage::storage_class, ..Row::PLAIN },
+        ("storage.k8s.io", "csidrivers") => Row { default: storage::csi_driver, ..Row::PLAIN },
+        ("storage.k8s.io", "volumeattachments") => workloads::VOLUME_ATTACHMENT,
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
+            Row { default: cluster::binding, ..Row::PLAIN }
+        }
+        ("scheduling.k8s.io", "priorityclasses") => Row { default: cluster::priority_class, ..Row::PLAIN },
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => {
+            Row { default: cluster::flow_schema, status_metadata: StatusMetadata::Keep, ..Row::PLAIN }
+        }
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
+            Row { default: cluster::priority_level, status_metadata: StatusMetadata::Keep, ..Row::PLAIN }
+        }
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => Row { default: cluster::webhooks, ..Row::PLAIN },
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies" | "mutatingadmissionpolicies") => {
+            Row { default: cluster::policy, status_metadata: StatusMetadata::Keep, ..Row::PLAIN }
+        }
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
+        ) => Row { default: cluster::policy_binding, ..Row::PLAIN },
+        ("apiregistration.k8s.io", "apiservices") => {
+            Row { default: cluster::api_service, status_metadata: StatusMetadata::Keep, ..Row::PLAIN }
+        }
+        ("resource.k8s.io", "resourceslices") => {
+            Row { fields: &["spec.nodeName", "spec.driver"], ..Row::PLAIN }
+        }
+        ("resource.k8s.io", _) => Row { status_metadata: StatusMetadata::Keep, ..Row::PLAIN },
+        _ => Row::PLAIN,
+    }
+}
+
+/// The rules of a kind that are data.
+fn write_rules(group: &str, plural: &str) -> WriteRules {
+    let fields = |names: &[&str]| Generation::Fields(names.iter().map(|n| (*n).into()).collect());
+    let generation = match (group, plural) {
+        ("apps", "controllerrevisions") => Generation::None,
+        ("apps", "deployments") => fields(&["spec", "metadata.annotations"]),
+        ("apps" | "batch" | "policy" | "apiextensions.k8s.io" | "flowcontrol.apiserver.k8s.io", _)
+        | ("", "pods" | "replicationcontrollers")
+        | ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses" | "servicecidrs") => {
+            fields(&["spec"])
+        }
+        ("admissionregistration.k8s.io", plural) if plural.ends_with("webhookconfigurations") => {
+            fields(&["webhooks"])
+        }
+        ("admissionregistration.k8s.io", _) => fields(&["spec"]),
+        ("", "podtemplates") => fields(&["template"]),
+        ("scheduling.k8s.io", "priorityclasses") => Generation::Fields(vec![]),
+        // Its strategy counts changes of metadata too.
+        ("discovery.k8s.io", "endpointslices") => Generation::AllExcept(vec![]),
+        ("resource.k8s.io", "resourceslices" | "deviceclasses") => fields(&["spec"]),
+        _ => Generation::None,
+    };
+    WriteRules {
+        create_on_update: matches!(
+            (group, plural),
+            ("", "events" | "services" | "endpoints" | "limitranges")
+                | ("events.k8s.io", "events")
+                | ("coordination.k8s.io", "leases")
+                | ("rbac.authorization.k8s.io", _)
+                | ("node.k8s.io", "runtimeclasses")
+        ),
+        unconditional_update: !matches!(
+            (group, plural),
+            ("policy", "poddisruptionbudgets")
+                | ("coordination.k8s.io", "leases")
+                | ("node.k8s.io", "runtimeclasses")
+                | (
+                    "storage.k8s.io",
+                    "csidrivers" | "csinodes" | "volumeattachments" | "csistoragecapacities"
+                )
+                | ("admissionregistration.k8s.io" | "apiregistration.k8s.io" | "apiextensions.k8s.io", _)
+        ),
+        delete_returns_object: matches!(
+            (group, plural),
+            (
+                "",
+                "pods"
+                    | "services"
+                    | "serviceaccounts"
+                    | "podtemplates"
+                    | "resourcequotas"
+                    | "persistentvolumes"
+                    | "persistentvolumeclaims"
+            ) | ("storage.k8s.io", _)
+                | ("resource.k8s.io", _)
+        ),
+        default_propagation: match (group, plural) {
+            ("", "replicationcontrollers") | ("batch", "jobs") => Propagation::Orphan,
+            _ => Propagation::Background,
+        },
+        garbage_collected: !matches!((group, plural), ("" | "events.k8s.io", "events")),
+        generation,
+        name: crate::names::rule(group, plural),
+        ..WriteRules::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_kind_of_discovery_is_served_once() {
+        let options = Options::new("10.0.0.0/24".parse().expect("a range"));
+        let all = resources(&options);
+        let mut seen = std::collections::HashSet::new();
+        for resource in &all {
+            assert!(seen.insert((resource.api_version(), resource.plural.clone())), "{resource:?} twice");
+        }
+        assert!(all.iter().any(|r| &*r.plural == "pods" && r.subresource("eviction").is_some()));
+        assert_eq!(all.len(), Catalogue::builtin().resources().len() - 6);
+    }
+}

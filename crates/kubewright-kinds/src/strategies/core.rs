@@ -1,0 +1,207 @@
+//! What the kinds of core/v1 do with writes, besides pods and services.
+
+use kubewright_apiserver::resources::WriteContext;
+use serde_json::{Value, json};
+
+use super::Row;
+use crate::defaults::{core as defaults, storage};
+use crate::fields::{at, carry, items, object_mut};
+
+pub(crate) const NAMESPACE: Row = Row {
+    default: defaults::namespace,
+    prepare_create: |_, namespace| {
+        if let Some(namespace) = namespace.as_object_mut() {
+            namespace.insert("status".into(), json!({"phase": "Active"}));
+        }
+        if let Some(spec) = object_mut(namespace, &["spec"]) {
+            let finalizers = spec.entry("finalizers").or_insert_with(|| json!([]));
+            if let Some(list) = finalizers.as_array_mut()
+                && !list.iter().any(|f| f == "kubernetes")
+            {
+                list.push("kubernetes".into());
+            }
+        }
+    },
+    prepare_update: |_, namespace, old| {
+        let finalizers = at(old, &["spec", "finalizers"]);
+        if let Some(spec) = object_mut(namespace, &["spec"]) {
+            match finalizers {
+                Value::Null => spec.remove("finalizers"),
+                finalizers => spec.insert("finalizers".into(), finalizers.clone()),
+            };
+        }
+    },
+    fields: &["name", "status.phase"],
+    field: by_name,
+    held: |namespace| !items(namespace, &["spec", "finalizers"]).is_empty(),
+    mark_deleting: |_, namespace| {
+        if let Some(status) = object_mut(namespace, &["status"]) {
+            status.insert("phase".into(), "Terminating".into());
+        }
+    },
+    ..Row::PLAIN
+};
+
+/// /finalize: everything but status.
+pub(crate) const NAMESPACE_FINALIZE: Row =
+    Row { prepare_status: |_, namespace, old| carry(namespace, old, "status"), ..NAMESPACE };
+
+/// `name` is an old spelling of `metadata.name`.
+fn by_name(object: &Value, field: &str) -> Option<String> {
+    (field == "name").then(|| at(object, &["metadata", "name"]).as_str().unwrap_or_default().to_string())
+}
+
+pub(crate) const NODE: Row = Row {
+    default: |node| {
+        defaults::node(node);
+        if let Some(spec) = object_mut(node, &["spec"]) {
+            super::pods::first_of(spec, "podCIDR", "podCIDRs", |cidr| cidr, |item| item);
+        }
+    },
+    fields: &["spec.unschedulable"],
+    field: |node, _| Some(at(node, &["spec", "unschedulable"]).as_bool().unwrap_or_default().to_string()),
+    status_on_create: true,
+    ..Row::PLAIN
+};
+
+pub(crate) const SECRET: Row = Row { default: defaults::secret, fields: &["type"], ..Row::PLAIN };
+
+pub(crate) const EVENT: Row = Row {
+    fields: &[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
+    ],
+    field: |event, field| match field {
+        "source" => Some(event_source(event)),
+        _ => None,
+    },
+    ..Row::PLAIN
+};
+
+/// The source of an event: its component, or the newer reporting component.
+fn event_source(event: &Value) -> String {
+    let component = at(event, &["source", "component"]).as_str().unwrap_or_default();
+    let component = if component.is_empty() {
+        at(event, &["reportingComponent"]).as_str().unwrap_or_default()
+    } else {
+        component
+    };
+    component.to_string()
+}
+
+/// events.k8s.io/v1 has the same fields under newer names; selectors may use both.
+pub(crate) const EVENT_NEW: Row = Row {
+    fields: &[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
+        "regarding.kind",
+        "regarding.namespace",
+        "regarding.name",
+        "regarding.uid",
+        "regarding.apiVersion",
+        "regarding.resourceVersion",
+        "regarding.fieldPath",
+        "reportingController",
+    ],
+    field: |event, field| {
+        let text = |path: &[&str]| Some(at(event, path).as_str().unwrap_or_default().to_string());
+        if let Some(field) = field.strip_prefix("involvedObject.") {
+            return text(&["regarding", field]);
+        }
+        match field {
+            "reportingComponent" => text(&["reportingController"]),
+            "source" => match at(event, &["deprecatedSource", "component"]).as_str().unwrap_or_default() {
+                "" => text(&["reportingController"]),
+                component => Some(component.to_string()),
+            },
+            _ => None,
+        }
+    },
+    ..Row::PLAIN
+};
+
+pub(crate) const REPLICATION_CONTROLLER: Row =
+    Row { default: defaults::replication_controller, fields: &["status.replicas"], ..Row::PLAIN };
+
+pub(crate) const POD_TEMPLATE: Row = Row { default: defaults::pod_template, ..Row::PLAIN };
+pub(crate) const LIMIT_RANGE: Row = Row { default: defaults::limit_range, ..Row::PLAIN };
+pub(crate) const RESOURCE_QUOTA: Row = Row { default: defaults::resource_quota, ..Row::PLAIN };
+
+pub(crate) const PERSISTENT_VOLUME: Row = Row {
+    default: storage::persistent_volume,
+    prepare_create: |cx, volume| {
+        if let Some(status) = object_mut(volume, &["status"]) {
+            status.insert("phase".into(), "Pending".into());
+            status.insert("lastPhaseTransitionTime".into(), now(cx).into());
+        }
+    },
+    prepare_status: |cx, volume, old| {
+        // The time of a phase change is the server's, unless the writer states another one.
+        let changed = at(volume, &["status", "phase"]) != at(old, &["status", "phase"]);
+        let stated = at(volume, &["status", "lastPhaseTransitionTime"])
+            != at(old, &["status", "lastPhaseTransitionTime"]);
+        if changed
+            && !stated
+            && let Some(status) = object_mut(volume, &["status"])
+        {
+            status.insert("lastPhaseTransitionTime".into(), now(cx).into());
+        }
+    },
+    fields: &["name"],
+    field: by_name,
+    ..Row::PLAIN
+};
+
+/// The time of a write as `metav1.Time` has it.
+pub(crate) fn now(cx: &WriteContext<'_>) -> String {
+    kubewright_machinery::time::format(cx.now)
+}
+
+pub(crate) const PERSISTENT_VOLUME_CLAIM: Row = Row {
+    default: storage::persistent_volume_claim,
+    prepare_create: |_, claim| {
+        if let Some(status) = object_mut(claim, &["status"]) {
+            status.insert("phase".into(), "Pending".into());
+        }
+        if let Some(spec) = object_mut(claim, &["spec"]) {
+            // dataSource and dataSourceRef are two spellings where neither crosses namespaces.
+            let stated = |v: Option<&Value>| v.filter(|v| !v.is_null()).cloned();
+            match (stated(spec.get("dataSource")), stated(spec.get("dataSourceRef"))) {
+                (Some(source), None) => {
+                    let known =
+                        matches!(source["kind"].as_str(), Some("PersistentVolumeClaim" | "VolumeSnapshot"));
+                    if known {
+                        spec.insert("dataSourceRef".into(), source);
+                    } else {
+                        spec.remove("dataSource");
+                    }
+                }
+                (None, Some(reference)) if reference["namespace"].as_str().is_none_or(str::is_empty) => {
+                    spec.insert("dataSource".into(), reference);
+                }
+                _ => {}
+            }
+        }
+    },
+    fields: &["name"],
+    field: by_name,
+    ..Row::PLAIN
+};
