@@ -14,6 +14,7 @@ mod names;
 mod resources;
 mod strategies;
 mod tables;
+pub mod validation;
 
 pub use actions::{Binding, Eviction, NoConnection};
 pub use resources::{Options, resources};
