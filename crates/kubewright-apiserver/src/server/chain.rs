@@ -96,8 +96,8 @@ async fn steps(
     // What serves it? One snapshot for the whole request.
     let table = core.table();
     if !info.is_resource {
-        if let Some(response) = health::serve(core, &table, &info).await {
-            return response;
+        if let Some(answer) = health::serve(core, &table, &info, &parts.method).await {
+            return answer.unwrap_or_else(|status| refuse(&status));
         }
         return match documents::serve(core, &table, &info, &parts) {
             Some(Ok(response)) => response,

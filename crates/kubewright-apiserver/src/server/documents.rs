@@ -53,7 +53,11 @@ pub(super) fn serve(
             None => return Some(Err(Status::path_not_found())),
         },
         ["apis", group] => core.discovery(table).group_named(group)?,
-        ["apis", group, version] => core.discovery(table).resource_list(group, version)?,
+        ["apis", group, version] => match core.discovery(table).resource_list(group, version) {
+            Some(list) => list,
+            None if table.has_group(group) => return Some(Err(Status::path_not_found())),
+            None => return None,
+        },
         _ => return None,
     };
     Some(only_get(parts).and_then(|()| {

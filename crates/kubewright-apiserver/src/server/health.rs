@@ -1,6 +1,8 @@
 //! `/healthz`, `/livez`, `/readyz` and their single checks, `/version`, `/metrics` and the list of paths at `/`.
 
+use http::Method;
 use http::header::HeaderValue;
+use kubewright_machinery::status::Status;
 use serde_json::json;
 
 use super::{Core, Response, respond};
@@ -11,7 +13,12 @@ use crate::resources::Table;
 type Check = (&'static str, bool);
 
 /// Answers a path that is about the server itself; `None` for any other path.
-pub(super) async fn serve(core: &Core, table: &Table, info: &RequestInfo) -> Option<Response> {
+pub(super) async fn serve(
+    core: &Core,
+    table: &Table,
+    info: &RequestInfo,
+    method: &Method,
+) -> Option<Result<Response, Status>> {
     let path = info.path.trim_end_matches('/');
     let (root, check) = match path.trim_start_matches('/').split_once('/') {
         Some((root, check)) => (root, Some(check)),
@@ -22,10 +29,11 @@ pub(super) async fn serve(core: &Core, table: &Table, info: &RequestInfo) -> Opt
         ("version", None) => {
             Some(respond::value(200, Output { pretty: true, ..Output::default() }, &version(core)))
         }
-        ("metrics", None) => Some(metrics(core, table)),
-        ("", None) => Some(respond::value(200, Output { pretty: true, ..Output::default() }, &paths(table))),
-        _ => None,
-    }
+        ("metrics", None) => metrics(core, table),
+        ("" | "index.html", None) => respond::value(200, pretty, &paths(table)),
+        _ => return None,
+    };
+    Some(Ok(answer))
 }
 
 async fn health(core: &Core, root: &str, only: Option<&str>, info: &RequestInfo) -> Response {
@@ -82,7 +90,7 @@ fn version(core: &Core) -> serde_json::Value {
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "",
-        "compiler": "rustc",
+        "compiler": "gc",
         "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
     })
 }
@@ -104,6 +112,7 @@ fn paths(table: &Table) -> serde_json::Value {
         "/api",
         "/api/v1",
         "/apis",
+        "/apis/",
         "/healthz",
         "/healthz/etcd",
         "/healthz/log",
