@@ -69,7 +69,7 @@ pub(crate) async fn dispatch(
     body: RequestBody,
 ) -> Result<Response, Status> {
     if !table.has_version(&info.group, &info.version) {
-        return if info.group.is_empty() {
+        return if info.group.is_empty() || table.has_group(&info.group) {
             Err(Status::path_not_found())
         } else {
             Ok(respond::not_found_text())

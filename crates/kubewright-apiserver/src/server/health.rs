@@ -24,11 +24,13 @@ pub(super) async fn serve(
         Some((root, check)) => (root, Some(check)),
         None => (path.trim_start_matches('/'), None),
     };
-    match (root, check) {
-        ("healthz" | "livez" | "readyz", check) => Some(health(core, root, check, info).await),
-        ("version", None) => {
-            Some(respond::value(200, Output { pretty: true, ..Output::default() }, &version(core)))
+    let pretty = Output { pretty: true, ..Output::default() };
+    let answer = match (root, check) {
+        ("healthz" | "livez" | "readyz", check) => health(core, root, check, info).await,
+        ("version", None) if !matches!(*method, Method::GET | Method::HEAD) => {
+            return Some(Err(Status::method_not_allowed()));
         }
+        ("version", None) => respond::value(200, pretty, &version(core)),
         ("metrics", None) => metrics(core, table),
         ("" | "index.html", None) => respond::value(200, pretty, &paths(table)),
         _ => return None,

@@ -2,35 +2,33 @@
 
 use std::sync::Arc;
 
+use http_body_util::Full;
 use kubewright_apiserver::authn::{StaticTokens, UserInfo};
-use kubewright_apiserver::resources::{Backing, Resource, Storage, Verbs};
 use kubewright_apiserver::server::{Server, ServerConfig};
-use kubewright_kinds::catalogue::Catalogue;
+use kubewright_kinds::Options;
 use kubewright_storage::MemoryStore;
+use tower::ServiceExt as _;
 
 /// The administrator's bearer token.
 pub const TOKEN: &str = "golden";
 
+/// The namespaces that every cluster has.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
 /// A server of its own for one scenario.
 pub async fn start() -> Server {
     let mut config = ServerConfig::new(Arc::new(MemoryStore::default()));
-    config.resources = resources();
+    let options = Options::new("10.0.0.0/24".parse().expect("it is a range"));
+    config.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
     let admin = UserInfo::new("admin", &["system:masters"]);
     config.authenticators.push(Arc::new(StaticTokens::new().with(TOKEN, admin)));
-    Server::new(config).await.expect("the store is in memory")
-}
-
-fn resources() -> Vec<Arc<Resource>> {
-    let facts = Catalogue::builtin().resources().iter();
-    facts
-        .map(|facts| {
-            Arc::new(Resource {
-                singular: facts.singular.into(),
-                verbs: Verbs::named(facts.verbs.iter().copied()),
-                schema: facts.schema.clone(),
-                backing: Backing::Stored(Storage::same(facts.group, facts.version, facts.plural)),
-                ..Resource::stored(facts.group, facts.version, facts.kind, facts.plural, facts.namespaced)
-            })
-        })
-        .collect()
+    let server = Server::new(config).await.expect("the store is in memory");
+    for name in NAMESPACES {
+        let body = format!("{{\"metadata\":{{\"name\":\"{name}\"}}}}");
+        let request = http::Request::post("/api/v1/namespaces").body(Full::new(bytes::Bytes::from(body)));
+        let request = request.expect("the request is well-formed");
+        let response = server.service(Some(UserInfo::server())).oneshot(request).await;
+        assert_eq!(response.expect("the server runs").status().as_u16(), 201, "namespace {name}");
+    }
+    server
 }
