@@ -22,8 +22,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// Indexes by the string at a path such as `spec.nodeName`, which is also the index's name.
-    /// Cheap: the object is scanned, not decoded.
+    /// Indexes by the string at a path such as `spec.nodeName`, which is also the index's name. As with field
+    /// selectors, an object without it is found under the empty string. Cheap: the object is scanned, not decoded.
     pub fn path<K: Object>(path: &str) -> Index {
         let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
         Index {
@@ -31,11 +31,8 @@ impl Index {
             name: path.into(),
             values: Arc::new(move |object| {
                 let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-                object
-                    .at(&steps)
-                    .and_then(|text| serde_json::from_slice::<String>(text).ok())
-                    .into_iter()
-                    .collect()
+                let found = object.at(&steps).and_then(|text| serde_json::from_slice::<String>(text).ok());
+                vec![found.unwrap_or_default()]
             }),
         }
     }

@@ -150,6 +150,12 @@ pub(crate) struct Query {
     stale: bool,
 }
 
+impl Query {
+    fn index_name(&self) -> &str {
+        self.index.as_ref().map_or("", |(index, _)| index)
+    }
+}
+
 /// A read of one object, under way when awaited.
 pub struct Get<K> {
     scoped: Arc<Scoped>,
@@ -286,7 +292,7 @@ fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
                 (None, None, None) => store.iter().cloned().collect(),
             })
         })
-        .ok_or_else(|| unknown_index(informer.kind(), query))?;
+        .ok_or_else(|| unknown_index(informer.kind(), query.index_name()))?;
     if let Some(namespace) = &query.namespace {
         found.retain(|object| object.key().namespace() == Some(namespace));
     }
@@ -295,7 +301,7 @@ fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
             .read(|store| {
                 Some(store.indexed(index, value)?.map(|object| object.key().clone()).collect::<Vec<_>>())
             })
-            .ok_or_else(|| unknown_index(informer.kind(), query))?;
+            .ok_or_else(|| unknown_index(informer.kind(), query.index_name()))?;
         found.retain(|object| among.contains(object.key()));
     }
     found.retain(|object| {
@@ -306,8 +312,7 @@ fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
     Ok(found)
 }
 
-fn unknown_index(kind: &Kind, query: &Query) -> Error {
-    let index = query.index.as_ref().map_or("", |(index, _)| index);
+fn unknown_index(kind: &Kind, index: &str) -> Error {
     let kind = &kind.kind;
     Error::Usage(format!(
         "no index \"{index}\" of {kind} is declared; declare it with `.index(Index::path::<{kind}>(\"{index}\"))`"

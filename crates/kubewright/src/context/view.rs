@@ -52,6 +52,20 @@ impl View {
         Ok(keys)
     }
 
+    /// The keys of the objects under a value of a declared index, sorted. Decodes nothing.
+    ///
+    /// # Errors
+    /// When the kind or the index is not declared.
+    pub fn indexed_keys<K: Object>(&self, index: &str, value: &str) -> Result<Vec<Key>> {
+        let informer = self.declared(&Kind::of::<K>())?;
+        let keys = informer.read(|store| {
+            Some(store.indexed(index, value)?.map(|object| object.key().clone()).collect::<Vec<Key>>())
+        });
+        let mut keys = keys.ok_or_else(|| super::unknown_index(informer.kind(), index))?;
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
     /// All objects of a kind, sorted by key.
     ///
     /// # Errors
