@@ -1,1 +1,220 @@
-//! kubewright-cluster
+//! A whole cluster in this process: the API server with the built-in kinds, and around it the controllers, the scheduler
+//! and the simulated nodes that operators need.
+//!
+//! [`Cluster::start`] puts it together from a [`ClusterConfig`]. Everything in it talks to the API server through its
+//! chain, in process and with an identity; nothing reads or writes the store behind its back.
+//!
+//! ```no_run
+//! use kubewright_cluster::{Cluster, ClusterConfig};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = Cluster::start(ClusterConfig { nodes: 3, ..ClusterConfig::default() }).await?;
+//! let client: kube::Client = cluster.client();
+//! # drop(client);
+//! cluster.shutdown().await;
+//! # Ok(()) }
+//! ```
+
+mod bootstrap;
+mod config;
+pub mod controllers;
+mod garbage;
+mod kubeconfig;
+pub mod nodes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ipnet::Ipv4Net;
+use kubewright::Manager;
+use kubewright_apiserver::authn::{AUTHENTICATED, ClientCertificate, StaticTokens, UserInfo};
+use kubewright_apiserver::server::{Listener, Server, ServerConfig};
+use kubewright_pki::{Authority, ClientVerifier, ServingCertificate};
+use kubewright_storage::{Compactor, MemoryStore, Store};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use config::{ClusterConfig, ClusterError};
+
+/// The version of Kubernetes that is served.
+pub const KUBERNETES_VERSION: &str = "v1.36.0";
+
+/// A running cluster. Dropping it stops it without waiting; [`Cluster::shutdown`] waits.
+pub struct Cluster {
+    server: Server,
+    listener: Option<Listener>,
+    authority: Arc<Authority>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts a cluster: it is ready when this returns, with its bootstrap objects and nodes in place. Controllers go on
+    /// from there.
+    ///
+    /// # Errors
+    /// When a setting is wrong, the address is taken or certificates can't be made; nothing is left running.
+    pub async fn start(config: ClusterConfig) -> Result<Self, ClusterError> {
+        let service_range = config.service_range()?;
+        let authority = match config.authority.clone() {
+            Some(authority) => authority,
+            None => {
+                Arc::new(Authority::new("kubewright", SystemTime::now()).map_err(ClusterError::Certificates)?)
+            }
+        };
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let server = Server::new(server_config(&config, service_range, &authority, Arc::clone(&store))?)
+            .await
+            .map_err(ClusterError::Start)?;
+        bootstrap::install(&server, &bootstrap::objects(&config, service_range)).await?;
+        let listener = match config.bind {
+            Some(address) => Some(listen(&server, address, service_range, &authority).await?),
+            None => None,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let mut cluster = Self { server, listener, authority, stop, tasks: Vec::new() };
+        cluster.tasks.push(tokio::spawn(compact(store, config.compaction_interval)));
+        if config.controllers {
+            cluster.run_controllers(stopped);
+        }
+        Ok(cluster)
+    }
+
+    fn run_controllers(&mut self, stopped: watch::Receiver<bool>) {
+        // Each works under the identity a real cluster gives it.
+        let client = self.client_as("system:kube-controller-manager", &["system:masters"], "default");
+        let mut manager = Manager::new("kube-controller-manager", client.clone());
+        for controller in controllers::all(self.authority.certificate_pem()) {
+            manager = manager.controller(controller);
+        }
+        let mut until = stopped.clone();
+        self.tasks.push(tokio::spawn(async move {
+            let shutdown = async move {
+                // The sender is gone: the cluster was dropped.
+                let _ = until.wait_for(|stop| *stop).await;
+            };
+            if let Err(error) = manager.run(shutdown).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "the controllers have ended");
+            }
+        }));
+        let mut until = stopped;
+        self.tasks.push(tokio::spawn(async move {
+            tokio::select! {
+                () = garbage::run(client) => {}
+                _ = until.wait_for(|stop| *stop) => {}
+            }
+        }));
+    }
+
+    /// Where the API is served; `None` in process only.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.as_ref().map(Listener::address)
+    }
+
+    /// The URL of the API.
+    pub fn url(&self) -> Option<String> {
+        self.address().map(|address| format!("https://{address}"))
+    }
+
+    /// The API server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The authority that vouches for the server and its users.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// A client in process with all rights.
+    pub fn client(&self) -> kube::Client {
+        self.client_as("kubernetes-admin", &["system:masters"], "default")
+    }
+
+    /// A client in process with the identity of a user, and a default namespace.
+    pub fn client_as(&self, user: &str, groups: &[&str], namespace: &str) -> kube::Client {
+        let mut user = UserInfo::new(user, groups);
+        if !user.in_group(AUTHENTICATED) {
+            user.groups.push(AUTHENTICATED.into());
+        }
+        kube::Client::new(self.server.service(Some(user)), namespace)
+    }
+
+    /// Stops controllers, then the server: watches end, requests in flight are answered.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        for task in std::mem::take(&mut self.tasks).into_iter().skip(1) {
+            // A task that panicked has said so.
+            let _ = task.await;
+        }
+        self.server.shutdown();
+        if let Some(listener) = self.listener.take() {
+            listener.closed().await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.server.shutdown();
+    }
+}
+
+/// The API server's parts.
+fn server_config(
+    config: &ClusterConfig,
+    service_range: Ipv4Net,
+    authority: &Authority,
+    store: Arc<dyn Store>,
+) -> Result<ServerConfig, ClusterError> {
+    let verifier = ClientVerifier::new(&authority.bundle()).map_err(ClusterError::Certificates)?;
+    let mut server = ServerConfig::new(store);
+    server.authenticators = vec![Arc::new(ClientCertificate::new(verifier))];
+    if let Some(path) = &config.token_auth_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ClusterError::ReadTokens { path: path.clone(), source })?;
+        let tokens = StaticTokens::parse(&text)
+            .map_err(|source| ClusterError::ParseTokens { path: path.clone(), source })?;
+        server.authenticators.push(Arc::new(tokens));
+    }
+    bootstrap::kinds(&mut server, config, service_range);
+    Ok(server)
+}
+
+async fn listen(
+    server: &Server,
+    address: SocketAddr,
+    service_range: Ipv4Net,
+    authority: &Authority,
+) -> Result<Listener, ClusterError> {
+    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let addresses = [address.ip(), std::net::Ipv4Addr::LOCALHOST.into(), config::first(service_range).into()];
+    let identity =
+        authority.server(&names, &addresses, SystemTime::now()).map_err(ClusterError::Certificates)?;
+    let serving = ServingCertificate::new(&identity).map_err(ClusterError::Certificates)?;
+    let tls = kubewright_pki::server_config(Arc::new(serving)).map_err(ClusterError::Certificates)?;
+    server
+        .listen(address, Some(Arc::new(tls)))
+        .await
+        .map_err(|source| ClusterError::Listen { address, source })
+}
+
+/// Compacts the store now and then, so that memory follows what is there and not what was.
+async fn compact(store: Arc<dyn Store>, interval: std::time::Duration) {
+    let mut compactor = Compactor::new();
+    let mut ticks = tokio::time::interval(interval.max(std::time::Duration::from_millis(100)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Ok(newest) = store.revision().await else { continue };
+        if let Some(due) = compactor.tick(newest) {
+            // The engine may have compacted further by itself.
+            let _ = store.compact(due).await;
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! How a cluster is set up, and what can be wrong with it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use kubewright_apiserver::authn::TokenFileError;
+use kubewright_apiserver::server::{ListenError, StartError};
+use kubewright_pki::{Authority, PkiError};
+use thiserror::Error;
+
+/// How a cluster is set up.
+#[derive(Clone)]
+pub struct ClusterConfig {
+    /// Where to serve the API, port 0 for any; `None` in process only.
+    pub bind: Option<SocketAddr>,
+    /// How many simulated nodes there are.
+    pub nodes: usize,
+    /// Whether controllers, scheduler and nodes run. Without them only what clients do happens.
+    pub controllers: bool,
+    /// A file of static tokens: lines of `token,user,uid,"group1,group2"`.
+    pub token_auth_file: Option<PathBuf>,
+    /// The IPv4 range of cluster IPs, such as `10.0.0.0/24`.
+    pub service_cidr: String,
+    /// Admission plugins to leave out, by their Kubernetes names.
+    pub disabled_admission: Vec<String>,
+    /// How often the history of the store is compacted; every state stays readable at least so long.
+    pub compaction_interval: Duration,
+    /// Who vouches for the server and its users; a new authority where there is none.
+    pub authority: Option<Arc<Authority>>,
+}
+
+impl Default for ClusterConfig {
+    /// In process, without nodes, with controllers.
+    fn default() -> Self {
+        Self {
+            bind: None,
+            nodes: 0,
+            controllers: true,
+            token_auth_file: None,
+            service_cidr: "10.0.0.0/24".into(),
+            disabled_admission: Vec::new(),
+            compaction_interval: Duration::from_secs(300),
+            authority: None,
+        }
+    }
+}
+
+/// Why a cluster did not start.
+#[derive(Debug, Error)]
+pub enum ClusterError {
+    /// The range of cluster IPs is none.
+    #[error("{given:?} is no IPv4 range such as 10.0.0.0/24 (with room for at least two addresses)")]
+    ServiceRange {
+        /// What was given.
+        given: String,
+    },
+    /// The token file can't be read.
+    #[error("cannot read the token file {path}")]
+    ReadTokens {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The token file has a bad line.
+    #[error("the token file {path} is not as it should be")]
+    ParseTokens {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in which line.
+        source: TokenFileError,
+    },
+    /// A certificate can't be made.
+    #[error("cannot make certificates")]
+    Certificates(#[source] PkiError),
+    /// The server did not start.
+    #[error("the API server did not start")]
+    Start(#[source] StartError),
+    /// The address can't be served on.
+    #[error("cannot serve on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: ListenError,
+    },
+    /// A bootstrap object was refused.
+    #[error("the bootstrap object {object} was refused: {answer}")]
+    Bootstrap {
+        /// Kind and name.
+        object: String,
+        /// What the server answered.
+        answer: String,
+    },
+    /// The kubeconfig can't be read back.
+    #[error("cannot put the kubeconfig together")]
+    Kubeconfig(#[source] serde_json::Error),
+}
+
+impl ClusterConfig {
+    /// The range of cluster IPs.
+    pub(crate) fn service_range(&self) -> Result<Ipv4Net, ClusterError> {
+        let given: Option<Ipv4Net> = self.service_cidr.parse().ok();
+        given
+            .filter(|range| range.prefix_len() <= 30)
+            .map(|range| range.trunc())
+            .ok_or_else(|| ClusterError::ServiceRange { given: self.service_cidr.clone() })
+    }
+}
+
+/// The first address of a range that can be given out: that of the Service `kubernetes`.
+pub(crate) fn first(range: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(range.network()).wrapping_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(cidr: &str) -> Result<Ipv4Net, ClusterError> {
+        ClusterConfig { service_cidr: cidr.into(), ..ClusterConfig::default() }.service_range()
+    }
+
+    #[test]
+    fn the_first_address_of_a_range_follows_its_base() {
+        assert_eq!(first(range("10.9.0.7/24").unwrap()).to_string(), "10.9.0.1");
+        assert_eq!(range("10.9.0.7/24").unwrap().to_string(), "10.9.0.0/24");
+    }
+
+    #[test]
+    fn what_is_no_range_is_named() {
+        for wrong in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/31", "ten/8"] {
+            assert!(matches!(range(wrong), Err(ClusterError::ServiceRange { given }) if given == wrong));
+        }
+    }
+}

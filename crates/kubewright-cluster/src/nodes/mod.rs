@@ -1,0 +1,8 @@
+//! Simulated machines: nodes that are ready as soon as they exist, and a kubelet that runs nothing but says what a real
+//! one would say. Nodes come and go as objects do; no process, network or image is ever touched.
+
+mod kubelet;
+mod machine;
+
+pub use kubelet::Kubelet;
+pub use machine::{Machine, named};
