@@ -1,0 +1,7 @@
+//! The command line as its users run it: the real binary, a real kubectl, real signals.
+
+mod bad_input;
+mod cluster;
+mod dev;
+mod kubectl;
+mod rig;
