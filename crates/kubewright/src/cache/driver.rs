@@ -38,6 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: kube::Client) {
             Step::Watch { from } => {
                 stream(&shared, &client, &mut watch, &format!("resourceVersion={from}"), false).await;
             }
+            Step::Probe { from } => probe(&shared, &client, &mut watch, from).await,
             Step::List { next } => {
                 if next.is_none() {
                     shared.begin_replace();
@@ -134,6 +135,30 @@ async fn page(shared: &Shared, client: &kube::Client, watch: &mut Watch, next: O
             let synced = watch.page(page.resource_version, page.next);
             let put = page.objects.into_iter().map(|object| (Effect::Put { initial: true }, Some(object)));
             shared.apply(put.chain(synced.map(|version| (Effect::Synced(version), None))).collect());
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the list can't be read");
+            watch.fail(Failure::Other, Instant::now());
+        }
+    }
+}
+
+/// Looks at one object of the collection. What is not newer than the last revision seen must be known; if
+/// it is not, or the collection's revision went back, the server was reset or restored.
+async fn probe(shared: &Shared, client: &kube::Client, watch: &mut Watch, from: u64) {
+    let Some(body) = open(shared, client, watch, "limit=1", false).await else { return };
+    let page = match timeout(ANSWER, body.collect()).await {
+        Ok(Ok(body)) => parse_page(&body.to_bytes(), &shared.kind),
+        _ => return watch.fail(Failure::Other, Instant::now()),
+    };
+    match page {
+        Ok(page) => {
+            let known = page.objects.iter().all(|object| shared.knows(object, from));
+            let same = page.resource_version >= from && known;
+            if !same {
+                tracing::warn!(kind = %shared.kind, "the server's history is another one; listing anew");
+            }
+            watch.probed(same);
         }
         Err(error) => {
             tracing::warn!(%error, "the list can't be read");

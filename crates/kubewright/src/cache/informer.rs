@@ -374,6 +374,14 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
+    /// Whether an object of the server is newer than a revision, or cached as it is.
+    pub(super) fn knows(&self, object: &Cached, from: u64) -> bool {
+        object.resource_version() > from
+            || self.store.read().get(object.key()).is_some_and(|cached| {
+                cached.uid() == object.uid() && cached.resource_version() == object.resource_version()
+            })
+    }
+
     pub(super) fn note_undecodable(&self, error: &DecodeError) {
         self.undecodable.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "an object can't be read and is left out of the cache");

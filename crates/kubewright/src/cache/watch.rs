@@ -10,7 +10,9 @@
 //!   │    └─ failures (relist by streaming) ┘                        ▲
 //!   └────────────── bookmark that ends the initial events ──────────┘
 //! ```
-//! Every arrow taken because of a failure goes through a pause.
+//! Every arrow taken because of a failure goes through a pause. A watch that did not live out its time is
+//! resumed only after a probe: a server that was reset or restored takes a revision it has not reached yet
+//! for one to wait for, and would stay silent.
 
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,11 @@ pub enum Step {
     List {
         /// The continue token.
         next: Option<String>,
+    },
+    /// Ask for the collection's revision and one object of it, to see whether the server still is what it was.
+    Probe {
+        /// The last revision seen.
+        from: u64,
     },
     /// Open a watch after this revision.
     Watch {
@@ -101,6 +108,8 @@ pub struct Watch {
     failures: u32,
     streaming: bool,
     opened: Option<Instant>,
+    lifetime: Duration,
+    suspect: bool,
     jitter: Jitter,
 }
 
@@ -115,6 +124,8 @@ impl Watch {
             failures: 0,
             streaming: true,
             opened: None,
+            lifetime: Duration::ZERO,
+            suspect: false,
             jitter,
         }
     }
@@ -131,7 +142,8 @@ impl Watch {
 
     /// How long the next watch may last, spread over 5 to 10 minutes so that watches do not return in step.
     pub fn lifetime(&mut self) -> Duration {
-        Duration::from_secs(300 + (self.jitter.fraction() * 300.0) as u64)
+        self.lifetime = Duration::from_secs(300 + (self.jitter.fraction() * 300.0) as u64);
+        self.lifetime
     }
 
     /// What to do next.
@@ -145,7 +157,16 @@ impl Watch {
         match &self.state {
             WatchState::Streaming => Step::Stream,
             WatchState::Listing { next } => Step::List { next: next.clone() },
+            WatchState::Watching { from } if self.suspect => Step::Probe { from: *from },
             WatchState::Watching { from } => Step::Watch { from: *from },
+        }
+    }
+
+    /// The probe was answered: whether the server may be what it was.
+    pub fn probed(&mut self, same: bool) {
+        self.suspect = false;
+        if !same {
+            self.relist();
         }
     }
 
@@ -207,10 +228,11 @@ impl Watch {
 
     /// The stream ended in good order.
     pub fn ended(&mut self, now: Instant) {
-        let lived = self.opened.take().map(|opened| now.saturating_duration_since(opened));
-        let healthy = lived.is_some_and(|lived| lived >= HEALTHY);
-        if matches!(self.state, WatchState::Watching { .. }) && healthy {
+        let lived = self.opened.take().map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened));
+        let on_time = lived + Duration::from_secs(1) >= self.lifetime;
+        if matches!(self.state, WatchState::Watching { .. }) && lived >= HEALTHY {
             self.failures = 0;
+            self.suspect = !on_time;
         } else if self.paused_until.is_none() {
             self.fail(Failure::Other, now);
         }
@@ -219,6 +241,7 @@ impl Watch {
     /// A request or stream failed.
     pub fn fail(&mut self, failure: Failure, now: Instant) {
         self.opened = None;
+        self.suspect = true;
         if failure == Failure::NoStreaming && self.streaming {
             self.streaming = false;
             self.relist();
@@ -246,6 +269,7 @@ impl Watch {
     }
 
     fn relist(&mut self) {
+        self.suspect = false;
         self.state = if self.streaming { WatchState::Streaming } else { WatchState::Listing { next: None } };
     }
 }
@@ -303,7 +327,8 @@ mod tests {
         assert_eq!(watch.frame(&bookmark(10, true), now), Effect::Synced(10));
         assert_eq!(watch.frame(&put(11), now), Effect::Put { initial: false });
         assert_eq!(watch.frame(&bookmark(15, false), now), Effect::Reached(15));
-        watch.ended(now + Duration::from_secs(400));
+        let lifetime = watch.lifetime();
+        watch.ended(now + lifetime);
         assert_eq!(watch.step(now), Step::Watch { from: 15 });
     }
 
@@ -358,6 +383,8 @@ mod tests {
             let Step::Pause(until) = watch.step(time) else { panic!("no pause") };
             delays.push(until - time);
             time = until;
+            assert_eq!(watch.step(time), Step::Probe { from: 10 });
+            watch.probed(true);
             assert_eq!(watch.step(time), Step::Watch { from: 10 });
         }
         assert!(delays[4] > delays[0] * 4, "{delays:?}");
@@ -371,6 +398,20 @@ mod tests {
         let mut watch = synced(now);
         watch.fail(Failure::of_status(504, "Too large resource version: 10, current: 3", None, false), now);
         assert_eq!(watch.state(), &WatchState::Streaming);
+    }
+
+    #[test]
+    fn a_watch_cut_short_is_resumed_only_on_a_server_that_is_what_it_was() {
+        let now = Instant::now();
+        let mut watch = synced(now);
+        let lifetime = watch.lifetime();
+        watch.ended(now + lifetime / 2);
+        assert_eq!(watch.step(now), Step::Probe { from: 10 });
+        watch.fail(Failure::Other, now);
+        let later = now + Duration::from_secs(30);
+        assert_eq!(watch.step(later), Step::Probe { from: 10 });
+        watch.probed(false);
+        assert_eq!(watch.step(later), Step::Stream);
     }
 
     #[test]

@@ -19,6 +19,12 @@ fn initial_end(version: u64) -> String {
     )
 }
 
+fn page(version: u64, name: &str, object_version: u64) -> String {
+    format!(
+        r#"{{"kind":"ConfigMapList","metadata":{{"resourceVersion":"{version}"}},"items":[{{"metadata":{{"name":"{name}","namespace":"n","uid":"u-{name}","resourceVersion":"{object_version}"}}}}]}}"#
+    )
+}
+
 /// Starts an informer and gives what subscribers hear.
 fn follow(canned: &Canned) -> (kubewright::cache::Informer, mpsc::UnboundedReceiver<String>, impl Sized) {
     let cache = Cache::new(canned.client());
@@ -51,6 +57,7 @@ async fn a_watch_that_expires_is_listed_anew_and_missed_deletes_are_told() {
     let expired = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old resource version"}}"#;
     let canned = Canned::new([
         Answer::watch("sendInitialEvents=true", &first.each_ref().map(String::as_str)).ended(),
+        Answer::body("limit=1", 200, &page(9, "a", 6)),
         Answer::watch("resourceVersion=6", &[expired]).ended(),
         Answer::watch("sendInitialEvents=true", &second.each_ref().map(String::as_str)),
     ]);
@@ -111,14 +118,31 @@ async fn a_watch_resumes_where_it_was_after_the_server_went_away() {
     let lines = [event("ADDED", "a", 1), initial_end(5), event("ADDED", "b", 6)];
     let canned = Canned::new([
         Answer::watch("sendInitialEvents=true", &lines.each_ref().map(String::as_str)).broken(),
-        Answer::refused("resourceVersion=6"),
-        Answer::body("resourceVersion=6", 503, r#"{"kind":"Status","code":503,"message":"starting"}"#),
+        Answer::refused("limit=1"),
+        Answer::body("limit=1", 503, r#"{"kind":"Status","code":503,"message":"starting"}"#),
+        Answer::body("limit=1", 200, &page(6, "a", 1)),
         Answer::watch("resourceVersion=6", &[&event("DELETED", "a", 7)]),
     ]);
     let (informer, mut receiver, _subscription) = follow(&canned);
     assert_eq!(hear(&mut receiver, 3).await, ["+a", "+b", "-a"]);
-    assert_eq!(canned.sent("resourceVersion=6").len(), 3);
+    assert_eq!(canned.sent("limit=1").len(), 3);
     assert!(informer.is_connected() && informer.is_running());
+}
+
+#[tokio::test]
+async fn a_server_that_was_reset_is_noticed_and_listed_anew() {
+    // Its revisions start over; or they have gone past ours, but an object is not the one we know.
+    for probe in [page(3, "z", 2), page(900, "a", 3)] {
+        let first = [event("ADDED", "a", 400), initial_end(500)];
+        let second = [event("ADDED", "z", 2), initial_end(3)];
+        let canned = Canned::new([
+            Answer::watch("sendInitialEvents=true", &first.each_ref().map(String::as_str)).broken(),
+            Answer::body("limit=1", 200, &probe),
+            Answer::watch("sendInitialEvents=true", &second.each_ref().map(String::as_str)),
+        ]);
+        let (_informer, mut receiver, _subscription) = follow(&canned);
+        assert_eq!(hear(&mut receiver, 3).await, ["+a", "+z", "-a"]);
+    }
 }
 
 #[tokio::test]
