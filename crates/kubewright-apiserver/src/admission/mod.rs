@@ -13,6 +13,10 @@ use crate::resources::{Resource, Subresource};
 use crate::server::Core;
 use crate::{BoxFuture, ready};
 
+mod namespace;
+
+pub use namespace::NamespaceLifecycle;
+
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {

@@ -253,7 +253,7 @@ impl<'c> Writer<'c> {
             self.authorize_create().await?;
         }
         let checked = self.admit(Operation::Create, object, None, true).await?;
-        self.store_new(checked, generated, reservation).await
+        self.store_new(checked, !base.is_empty(), reservation).await
     }
 
     async fn store_new(
@@ -419,6 +419,8 @@ impl<'c> Writer<'c> {
         metadata::ensure_namespace(&mut object, call.namespace())?;
         metadata::check_name(&object, &call.info.name)?;
         metadata::wipe(&mut object);
+        // There is nothing that it could be a version of.
+        meta::remove(&mut object, "resourceVersion");
         self.create(object, Some(())).await
     }
 

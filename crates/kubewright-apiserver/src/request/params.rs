@@ -151,6 +151,10 @@ impl ListOptions {
             _ => None,
         };
         let legacy = matches!(&*options.resource_version, "" | "0");
+        if options.resource_version == "0" && !options.watch {
+            // Any state will do, and that has always been answered whole.
+            options.limit = 0;
+        }
         options.wants_initial_bookmark = options.send_initial_events == Some(true) && options.bookmarks;
         let defaulted =
             options.watch && legacy && options.send_initial_events.is_none() && matching.is_empty();

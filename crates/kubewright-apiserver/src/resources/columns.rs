@@ -23,6 +23,11 @@ pub trait Columns: Send + Sync {
     /// The columns, in order.
     fn columns(&self) -> &[Column];
 
+    /// Whether a table without rows says null: only that of kinds without columns of their own does.
+    fn rows_may_be_null(&self) -> bool {
+        false
+    }
+
     /// The cells of one object, one for each column.
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
 
@@ -55,6 +60,10 @@ impl Columns for NameAndAge {
             [column("Name", "string", "name", NAME), column("Created At", "date", "", CREATED)]
         });
         &*COLUMNS
+    }
+
+    fn rows_may_be_null(&self) -> bool {
+        true
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {

@@ -67,7 +67,7 @@ pub fn table(
         "apiVersion": api_version(form.beta),
         "metadata": metadata,
         "columnDefinitions": definitions,
-        "rows": rows,
+        "rows": if rows.is_empty() && resource.columns.rows_may_be_null() { Value::Null } else { rows.into() },
     })
 }
 
