@@ -8,6 +8,8 @@
 //! - [`request`]: what a request asks for, read once.
 //! - [`resources`]: what is served, and the seams that kinds implement.
 //! - [`handlers`]: the verbs.
+//! - [`crds`]: definitions of custom resources, and serving these.
+//! - [`outbound`]: calls to webhooks.
 //! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
 
 /// The store below, for plugins that write by compare-and-swap.
@@ -16,9 +18,11 @@ pub use kubewright_storage as storage;
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod crds;
 pub mod discovery;
 mod handlers;
 pub mod openapi;
+pub mod outbound;
 pub mod request;
 pub mod resources;
 pub mod server;

@@ -6,6 +6,8 @@
 use std::cmp::Reverse;
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -191,6 +193,12 @@ impl Documents {
     fn group(&self, name: &str) -> Option<&Group> {
         self.groups.iter().find(|g| &*g.name == name)
     }
+}
+
+/// `storageVersionHash` of a kind: equal hashes mean that objects are stored in the same version.
+pub fn storage_version_hash(group: &str, version: &str, kind: &str) -> Box<str> {
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}"));
+    STANDARD.encode(&digest[..8]).into()
 }
 
 /// The quoted entity tag of a body.

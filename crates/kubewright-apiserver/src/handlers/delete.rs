@@ -164,6 +164,9 @@ async fn try_delete(
             let marked = mark(call, key, &entry, &mut object, options.dry_run).await?;
             let Some(revision) = marked else { return Ok(None) };
             if !then_remove {
+                if !options.dry_run {
+                    strategy.written(&call.core, &object).await;
+                }
                 return Ok(Some(Deleted { gone: false, object, returned: true }));
             }
             Some(revision)

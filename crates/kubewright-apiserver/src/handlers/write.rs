@@ -302,13 +302,25 @@ impl<'c> Writer<'c> {
         if let Some(reservation) = reservation {
             reservation.commit();
         }
-        Ok(self.written(object, bytes, revision, true))
+        self.strategy.written(&call.core, &object).await;
+        self.done(object, bytes, revision, true).await
     }
 
-    fn written(&self, mut object: Value, bytes: Bytes, revision: u64, created: bool) -> Written {
-        meta::set(&mut object, "resourceVersion", revision.to_string());
+    /// What there is to answer with. Where the stored version is another one, the answer is what a read would give:
+    /// fields that the stored version does not have are lost.
+    async fn done(
+        &self,
+        mut object: Value,
+        bytes: Bytes,
+        revision: u64,
+        created: bool,
+    ) -> Result<Written, Status> {
         let served = self.call.is_served_form(&bytes, revision);
-        Written { object, at_rest: served.then_some((bytes, revision)), created }
+        if !served && self.call.storage()?.converter.is_some() {
+            object = self.call.decode_one(&bytes, revision).await?;
+        }
+        meta::set(&mut object, "resourceVersion", revision.to_string());
+        Ok(Written { object, at_rest: served.then_some((bytes, revision)), created })
     }
 
     /// The bytes to store.
@@ -488,7 +500,7 @@ impl<'c> Writer<'c> {
         let bytes = self.at_rest(&object).await?;
         if bytes == entry.value {
             // Nothing changed: nothing is written.
-            return Ok(Some(self.written(object, bytes, entry.revision, false)));
+            return self.done(object, bytes, entry.revision, false).await.map(Some);
         }
         if self.options.dry_run {
             return Ok(Some(Written { object, at_rest: None, created: false }));
@@ -498,7 +510,8 @@ impl<'c> Writer<'c> {
                 if let Some(reservation) = reservation {
                     reservation.commit();
                 }
-                Ok(Some(self.written(object, bytes, revision, false)))
+                self.strategy.written(&call.core, &object).await;
+                self.done(object, bytes, revision, false).await.map(Some)
             }
             Err(StoreError::Conflict { .. }) => Ok(None),
             Err(error) => Err(store_failure(&error)),

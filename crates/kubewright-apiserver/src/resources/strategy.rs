@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kubewright_machinery::field;
 use kubewright_machinery::status::Status;
+use kubewright_storage::StoreError;
 use serde_json::Value;
 
 use super::{Resource, Subresource};
@@ -147,6 +148,18 @@ pub trait Strategy: Send + Sync {
     fn allow_delete(&self, cx: &WriteContext<'_>, object: &Value) -> Result<(), Status> {
         let _ = (cx, object);
         Ok(())
+    }
+
+    /// The server starts. Runs once, before anybody is answered.
+    fn start<'a>(&'a self, core: &'a Arc<Core>) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _ = core;
+        ready(Ok(()))
+    }
+
+    /// The object was stored, also as one that is marked for deletion. The answer waits for what is done here.
+    fn written<'a>(&'a self, core: &'a Core, object: &'a Value) -> BoxFuture<'a, ()> {
+        let _ = (core, object);
+        ready(())
     }
 
     /// The object is gone from the store: give back what it had reserved.

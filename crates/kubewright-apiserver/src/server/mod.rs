@@ -44,7 +44,12 @@ impl Server {
     pub async fn new(config: ServerConfig) -> Result<Self, StartError> {
         config.store.revision().await.map_err(StartError::Store)?;
         let stop = Arc::new(tokio::sync::watch::Sender::new(false));
-        Ok(Self { core: Arc::new(Core::new(config)), stop })
+        let core = Arc::new(Core::new(config));
+        let table = core.table();
+        for resource in table.resources() {
+            resource.strategy.start(&core).await.map_err(StartError::Store)?;
+        }
+        Ok(Self { core, stop })
     }
 
     /// What every request shares.

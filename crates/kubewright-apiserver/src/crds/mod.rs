@@ -1,0 +1,74 @@
+//! CustomResourceDefinitions (apiextensions.k8s.io), and the custom resources they define.
+//!
+//! A definition is an object like any other; its strategy ([`definition`]) lets the [`registry`] know of every write.
+//! The registry grants names, establishes, publishes resources ([`kind`]) into the server's table, and ends what is
+//! deleted. The answer to a write of a definition waits for that, so that whoever reads `Established` finds the
+//! resource, its discovery and its OpenAPI document. Custom resources themselves are served by the handlers of every
+//! other kind: under a [`strategy`] that is made of the definition's facts.
+
+use std::sync::Arc;
+
+use kubewright_machinery::schema::SchemaRef;
+
+use crate::discovery;
+use crate::outbound::{Https, Outbound};
+use crate::resources::{Resource, Subresource, SubresourceAction, Verb, Verbs, WriteRules};
+
+mod columns;
+mod convert;
+mod definition;
+mod instances;
+mod kind;
+mod registry;
+mod strategy;
+mod webhook;
+
+use registry::Registry;
+
+/// The group of definitions.
+pub const GROUP: &str = "apiextensions.k8s.io";
+/// The version of definitions that is served.
+pub const VERSION: &str = "v1";
+/// Plural name of definitions.
+pub const PLURAL: &str = "customresourcedefinitions";
+/// Keeps a definition until its objects are gone.
+pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+const KIND: &str = "CustomResourceDefinition";
+
+/// The resource of definitions, with its controllers. `schema` is the type of a CustomResourceDefinition; conversion
+/// webhooks are called over HTTPS. One server, one such resource: it holds what that server serves.
+pub fn resource(schema: SchemaRef) -> Resource {
+    resource_calling(schema, Arc::new(Https))
+}
+
+/// As [`resource`], with another way to call conversion webhooks.
+pub fn resource_calling(schema: SchemaRef, outbound: Arc<dyn Outbound>) -> Resource {
+    let registry = Arc::new(Registry::new(schema.clone(), outbound));
+    let status = Subresource {
+        name: "status".into(),
+        group: GROUP.into(),
+        version: VERSION.into(),
+        kind: KIND.into(),
+        schema: None,
+        verbs: Verbs::of(&[Verb::Get, Verb::Patch, Verb::Update]),
+        action: SubresourceAction::Update(Arc::new(definition::StatusStrategy::new(Arc::clone(&registry)))),
+    };
+    Resource {
+        short_names: vec!["crd".into(), "crds".into()],
+        categories: vec!["api-extensions".into()],
+        storage_version_hash: discovery::storage_version_hash(GROUP, VERSION, KIND),
+        schema,
+        strategy: Arc::new(definition::DefinitionStrategy::new(registry)),
+        subresources: vec![status],
+        rules: WriteRules {
+            unconditional_update: false,
+            // The cleanup finalizer comes first, whatever the request says of dependents.
+            garbage_collected: false,
+            // The name is judged together with what it must be made of.
+            name: |_, _| Vec::new(),
+            ..WriteRules::default()
+        },
+        ..Resource::stored(GROUP, VERSION, KIND, PLURAL, false)
+    }
+}
