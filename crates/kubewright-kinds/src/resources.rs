@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use kubewright_apiserver::crds;
 use kubewright_apiserver::resources::{
     Action, Backing, Connect, Generation, Propagation, Resource, ScaleFacts, Storage, Strategy, Subresource,
     SubresourceAction, Verbs, Virtual, WriteRules,
@@ -53,6 +54,10 @@ pub fn resources(options: &Options) -> Vec<Resource> {
 }
 
 fn resource(facts: &ResourceFacts, options: &Options, services: &Arc<ServiceAllocator>) -> Resource {
+    // Definitions are the server's own; only their type comes from here.
+    if (facts.group, facts.plural) == (crds::GROUP, crds::PLURAL) {
+        return crds::resource(facts.schema.clone());
+    }
     let row = row(facts.group, facts.version, facts.plural);
     let has_status = facts.subresources.iter().any(|s| s.name == "status");
     let allocator = (facts.group.is_empty() && facts.plural == "services")

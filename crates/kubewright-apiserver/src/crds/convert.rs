@@ -109,6 +109,12 @@ impl Converter for VersionConverter {
     }
 
     fn to_stored<'a>(&'a self, object: &'a mut Value) -> BoxFuture<'a, Result<(), Status>> {
-        Box::pin(async move { self.family.convert(&mut [object], &self.family.storage).await })
+        Box::pin(async move {
+            let storage = &self.family.storage;
+            self.family.convert(&mut [&mut *object], storage).await?;
+            // Whatever the storage version defaults is stored, so that reads in that version need no second look.
+            default::apply(object, self.family.schema(storage)?);
+            Ok(())
+        })
     }
 }
