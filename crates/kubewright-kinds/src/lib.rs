@@ -5,11 +5,13 @@
 //! server has.
 
 mod actions;
+pub mod admission;
 pub mod canonical;
 pub mod catalogue;
 mod convert;
 mod defaults;
 mod fields;
+pub mod initial;
 mod names;
 mod resources;
 mod strategies;

@@ -6,8 +6,7 @@ use kubewright_machinery::names;
 /// The rule for the names of a kind.
 pub(crate) fn rule(group: &str, plural: &str) -> NameCheck {
     match (group, plural) {
-        ("", "namespaces") => names::name_is_label,
-        ("", "services") => names::name_is_dns1035_label,
+        ("", "namespaces" | "services") => names::name_is_label,
         ("rbac.authorization.k8s.io", _)
         | ("apiregistration.k8s.io", _)
         | ("flowcontrol.apiserver.k8s.io", _) => names::name_is_path_segment,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kubewright_apiserver::crds;
 use kubewright_apiserver::resources::{
-    Action, Backing, Connect, Generation, Propagation, Resource, ScaleFacts, Storage, Strategy, Subresource,
-    SubresourceAction, Verbs, Virtual, WriteRules,
+    Action, Backing, Connect, Generation, MetaChecks, Propagation, Resource, ScaleFacts, Storage, Strategy,
+    Subresource, SubresourceAction, Verbs, Virtual, WriteRules,
 };
 
 use crate::actions::{Binding, Eviction, NoConnection};
@@ -286,6 +286,7 @@ fn write_rules(group: &str, plural: &str) -> WriteRules {
         garbage_collected: !matches!((group, plural), ("" | "events.k8s.io", "events")),
         generation,
         name: crate::names::rule(group, plural),
+        meta_checks: MetaChecks::Strategy,
         ..WriteRules::default()
     }
 }

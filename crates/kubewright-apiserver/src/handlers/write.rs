@@ -242,9 +242,16 @@ impl<'c> Writer<'c> {
         metadata::ensure_namespace(&mut object, call.namespace())?;
         metadata::first_generation(&resource.rules.generation, &mut object);
         self.strategy.prepare_create(&cx, &mut object);
-        let mut errors =
-            meta::validate(of(&object), resource.namespaced, resource.rules.name, &Path::new("metadata"));
+        let check =
+            || meta::validate(of(&object), resource.namespaced, resource.rules.name, &Path::new("metadata"));
+        let mut errors = Vec::new();
+        if resource.rules.meta_checks != MetaChecks::Strategy {
+            errors = check();
+        }
         errors.extend(self.strategy.validate_create(&cx, &object));
+        if resource.rules.meta_checks == MetaChecks::Strategy && errors.is_empty() {
+            errors = check();
+        }
         self.refuse(&object, &errors)?;
         for warning in self.strategy.warnings(&cx, &object, None) {
             call.warn(warning);
@@ -525,7 +532,7 @@ impl<'c> Writer<'c> {
         let mut errors = meta::validate(new_meta, resource.namespaced, names::name_is_path_segment, &path);
         errors.extend(meta::validate_update(new_meta, old_meta, &path));
         // The checks of most kinds look at the metadata once more, and some twice.
-        if resource.rules.meta_checks != MetaChecks::Once {
+        if matches!(resource.rules.meta_checks, MetaChecks::Twice | MetaChecks::Full) {
             errors.extend(meta::validate_update(new_meta, old_meta, &path));
         }
         if resource.rules.meta_checks == MetaChecks::Full {

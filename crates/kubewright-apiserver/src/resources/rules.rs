@@ -39,6 +39,9 @@ pub enum MetaChecks {
     Twice,
     /// And by the kind's check of whole objects, which its update check calls.
     Full,
+    /// By the server, and by the strategy's own checks, which include metadata: on create the server's come last and
+    /// only if those found nothing.
+    Strategy,
 }
 
 /// What distinguishes the writes of one kind from another's.

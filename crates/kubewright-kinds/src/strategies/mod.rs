@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::canonical::{canonicalize, insert_default};
 use crate::fields::{at, carry};
+use crate::validation;
 
 pub(crate) mod certificates;
 pub(crate) mod core;
@@ -28,12 +29,6 @@ pub(crate) mod workloads;
 pub(crate) struct Row {
     /// Defaults beyond the schema's.
     pub default: fn(&mut Value),
-    /// What is wrong with a new object.
-    pub create: fn(&Value) -> Vec<field::Error>,
-    /// What is wrong with a change: (new, old).
-    pub update: fn(&Value, &Value) -> Vec<field::Error>,
-    /// What is wrong with a status: (new, old).
-    pub status: fn(&Value, &Value) -> Vec<field::Error>,
     /// Drops or sets what creators may not decide, after status was reset.
     pub prepare_create: fn(&WriteContext<'_>, &mut Value),
     /// The same for changes: (new, old).
@@ -89,9 +84,6 @@ impl Row {
     /// A kind without rules.
     pub(crate) const PLAIN: Row = Row {
         default: |_| {},
-        create: |_| Vec::new(),
-        update: |_, _| Vec::new(),
-        status: |_, _| Vec::new(),
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},
         prepare_status: |_, _, _| {},
@@ -142,8 +134,8 @@ impl Strategy for Builtin {
         (self.row.prepare_create)(cx, object);
     }
 
-    fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<field::Error> {
-        (self.row.create)(object)
+    fn validate_create(&self, cx: &WriteContext<'_>, object: &Value) -> Vec<field::Error> {
+        validation::create(&cx.resource.group, &cx.resource.kind, object)
     }
 
     fn prepare_update(&self, cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
@@ -153,8 +145,8 @@ impl Strategy for Builtin {
         (self.row.prepare_update)(cx, object, old);
     }
 
-    fn validate_update(&self, _cx: &WriteContext<'_>, object: &Value, old: &Value) -> Vec<field::Error> {
-        (self.row.update)(object, old)
+    fn validate_update(&self, cx: &WriteContext<'_>, object: &Value, old: &Value) -> Vec<field::Error> {
+        validation::update(&cx.resource.group, &cx.resource.kind, object, old)
     }
 
     fn warnings(&self, _cx: &WriteContext<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
@@ -283,8 +275,9 @@ impl Strategy for Part {
         (self.row.prepare_status)(cx, object, old);
     }
 
-    fn validate_update(&self, _cx: &WriteContext<'_>, object: &Value, old: &Value) -> Vec<field::Error> {
-        (self.row.status)(object, old)
+    fn validate_update(&self, cx: &WriteContext<'_>, object: &Value, old: &Value) -> Vec<field::Error> {
+        let subresource = cx.subresource.map_or("", |s| &s.name);
+        validation::update_subresource(&cx.resource.group, &cx.resource.kind, subresource, object, old)
     }
 
     fn reset_fields(&self) -> &[&[&str]] {

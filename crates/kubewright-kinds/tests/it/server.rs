@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use http_body_util::Full;
-use kubewright_apiserver::admission::NamespaceLifecycle;
 use kubewright_apiserver::authn::{StaticTokens, UserInfo};
 use kubewright_apiserver::server::{Server, ServerConfig};
-use kubewright_kinds::Options;
+use kubewright_kinds::{Options, admission};
 use kubewright_storage::MemoryStore;
 use tower::ServiceExt as _;
 
@@ -21,7 +20,9 @@ pub async fn start() -> Server {
     let mut config = ServerConfig::new(Arc::new(MemoryStore::default()));
     let options = Options::new("10.0.0.0/24".parse().expect("it is a range"));
     config.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
-    config.admission.push(Arc::new(NamespaceLifecycle));
+    // The recordings were made without the plugin ServiceAccount.
+    config.admission = admission::plugins().into_iter().filter(|p| p.name() != "ServiceAccount").collect();
+    config.admission.push(Arc::new(admission::ResourceQuota));
     let admin = UserInfo::new("admin", &["system:masters"]);
     config.authenticators.push(Arc::new(StaticTokens::new().with(TOKEN, admin)));
     let server = Server::new(config).await.expect("the store is in memory");
