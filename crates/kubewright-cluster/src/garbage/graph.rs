@@ -155,8 +155,10 @@ impl Graph {
         self.objects.values().filter(same).map(|seen| Arc::clone(&seen.uid)).collect()
     }
 
-    /// Looks at an object again although nothing has changed: a task of it has failed.
+    /// Looks at an object and its dependents again although nothing has changed: a task of it, or its lookup, has
+    /// failed.
     pub fn again(&mut self, uid: &Arc<str>) {
+        self.dirty.extend(self.dependents.get(uid).into_iter().flatten().cloned());
         self.dirty.insert(Arc::clone(uid));
     }
 
@@ -289,6 +291,16 @@ mod tests {
         graph.observe(thing("child", &["b"]));
         graph.gone("b");
         assert_eq!(graph.work(), [delete("child")]);
+    }
+
+    #[test]
+    fn a_lookup_that_failed_is_made_again_and_nothing_is_collected_meanwhile() {
+        let mut graph = Graph::default();
+        let look_up = [Task::LookUp { place: place("ghost"), uid: "ghost".into() }];
+        graph.observe(thing("child", &["ghost"]));
+        assert_eq!(graph.work(), look_up);
+        graph.again(&"ghost".into());
+        assert_eq!(graph.work(), look_up);
     }
 
     #[test]

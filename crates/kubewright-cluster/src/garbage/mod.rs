@@ -171,8 +171,13 @@ impl Collector {
             let uid = Arc::clone(uid);
             let Some(api) = self.api(place) else {
                 if matches!(task, Task::LookUp { .. }) {
-                    // A kind that is not served has no objects.
-                    let _ = send.send(News::Confirmed { uid, exists: false });
+                    // An owner of a kind that can't be resolved is not known to be absent: its dependents stay, and
+                    // the kind may be one that discovery has yet to show.
+                    self.tasks.spawn(async move {
+                        tokio::time::sleep(RETRY).await;
+                        // The collector is gone: then nobody needs to know.
+                        let _ = send.send(News::Failed(uid));
+                    });
                 }
                 continue;
             };
