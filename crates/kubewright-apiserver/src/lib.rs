@@ -25,6 +25,7 @@ pub mod openapi;
 pub mod outbound;
 pub mod request;
 pub mod resources;
+pub mod reviews;
 pub mod server;
 pub mod tables;
 

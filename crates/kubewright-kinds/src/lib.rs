@@ -6,6 +6,7 @@
 
 mod actions;
 pub mod admission;
+pub mod bootstrap;
 pub mod canonical;
 pub mod catalogue;
 mod convert;

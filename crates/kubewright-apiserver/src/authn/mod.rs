@@ -4,18 +4,19 @@
 //! error of one is remembered and answered as 401 only if no other knows the caller.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use kubewright_machinery::status::Status;
 
-use crate::BoxFuture;
-use crate::authz::{self, Decision};
 use crate::server::Core;
+use crate::{BoxFuture, ready};
 
 mod certificate;
+mod impersonation;
+pub mod service_account;
 mod token;
 
 pub use certificate::{ClientCertificate, PeerCertificates};
+pub(crate) use impersonation::impersonate;
 pub use token::{StaticTokens, TokenFileError};
 
 /// An authenticated caller (`user.Info`).
@@ -90,6 +91,32 @@ pub trait Authenticator: Send + Sync {
         core: &'a Core,
         request: &'a http::request::Parts,
     ) -> BoxFuture<'a, Result<Option<UserInfo>, Refused>>;
+
+    /// The same for a bearer token alone, as TokenReview asks. `audiences` is never empty: an authenticator answers with
+    /// those of them that the token is good for, and knows nobody when there are none.
+    fn authenticate_token<'a>(
+        &'a self,
+        core: &'a Core,
+        token: &'a str,
+        audiences: &'a [String],
+    ) -> BoxFuture<'a, Result<Option<Authenticated>, Refused>> {
+        let _ = (core, token, audiences);
+        ready(Ok(None))
+    }
+}
+
+/// Whom a token stands for, and towards whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    /// The user.
+    pub user: UserInfo,
+    /// Which of the audiences asked for the token is good for.
+    pub audiences: Vec<String>,
+}
+
+/// The audiences of `asked` that are also among `offered`, in the order asked.
+pub(crate) fn common_audiences(asked: &[String], offered: &[String]) -> Vec<String> {
+    asked.iter().filter(|audience| offered.contains(audience)).cloned().collect()
 }
 
 /// The bearer token of a request, if it carries one.
@@ -102,16 +129,11 @@ pub fn bearer_token(request: &http::request::Parts) -> Option<&str> {
 
 /// Asks the authenticators in order. Without credentials the caller is anonymous, where that is allowed.
 pub(crate) async fn authenticate(core: &Core, request: &http::request::Parts) -> Result<UserInfo, Status> {
-    let unauthorized = || Status::failure(401, "Unauthorized", "Unauthorized");
+    let unauthorized = || Status::unauthorized("Unauthorized");
     let mut refused = None;
     for authenticator in core.authenticators() {
         match authenticator.authenticate(core, request).await {
-            Ok(Some(mut user)) => {
-                if !user.in_group(AUTHENTICATED) && user.name != ANONYMOUS {
-                    user.groups.push(AUTHENTICATED.to_string());
-                }
-                return Ok(user);
-            }
+            Ok(Some(user)) => return Ok(authenticated(user)),
             Ok(None) => {}
             Err(error) => refused = Some(error),
         }
@@ -126,46 +148,29 @@ pub(crate) async fn authenticate(core: &Core, request: &http::request::Parts) ->
     }
 }
 
-/// The user that the caller acts as (`Impersonate-*` headers), if it may.
-pub(crate) async fn impersonate(
-    core: &Core,
-    user: Arc<UserInfo>,
-    request: &http::request::Parts,
-) -> Result<Arc<UserInfo>, Status> {
-    let header = |name: &str| -> Vec<String> {
-        let values = request.headers.get_all(name).iter();
-        values.filter_map(|v| v.to_str().ok()).map(str::to_string).collect()
-    };
-    let Some(name) = header("impersonate-user").into_iter().next().filter(|n| !n.is_empty()) else {
-        return Ok(user);
-    };
-    let mut groups = header("impersonate-group");
-    for (resource, name) in
-        std::iter::once(("users", &name)).chain(groups.iter().map(|group| ("groups", group)))
-    {
-        let attributes = authz::Attributes {
-            user: &user,
-            verb: "impersonate".into(),
-            group: "".into(),
-            version: "v1".into(),
-            resource: resource.into(),
-            subresource: "".into(),
-            namespace: "".into(),
-            name: name.as_str().into(),
-            path: "".into(),
-            resource_request: true,
-            label_selector: None,
-            field_selector: None,
-        };
-        match authz::decide(core, &attributes).await {
-            Decision::Allow(_) => {}
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-                return Err(authz::forbidden(&attributes, &reason));
+fn authenticated(mut user: UserInfo) -> UserInfo {
+    if !user.in_group(AUTHENTICATED) && user.name != ANONYMOUS {
+        user.groups.push(AUTHENTICATED.to_string());
+    }
+    user
+}
+
+/// Whom a token stands for; the error is in the words of a TokenReview.
+pub(crate) async fn review(core: &Core, token: &str, audiences: &[String]) -> Result<Authenticated, String> {
+    const INVALID: &str = "invalid bearer token";
+    let mut refusals = Vec::new();
+    for authenticator in core.authenticators() {
+        match authenticator.authenticate_token(core, token, audiences).await {
+            Ok(Some(found)) => {
+                return Ok(Authenticated { user: authenticated(found.user), audiences: found.audiences });
             }
+            Ok(None) => {}
+            Err(refused) => refusals.push(refused.reason),
         }
     }
-    if name != ANONYMOUS && !groups.iter().any(|g| g == AUTHENTICATED) {
-        groups.push(AUTHENTICATED.to_string());
+    if refusals.is_empty() {
+        Err(INVALID.into())
+    } else {
+        Err(format!("[{INVALID}, {}]", refusals.join(", ")))
     }
-    Ok(Arc::new(UserInfo { name, groups, ..UserInfo::default() }))
 }

@@ -58,6 +58,40 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync {
     /// Decides. It must not block: what it needs it reads through `core.reader()`.
     fn authorize<'a>(&'a self, core: &'a Core, attributes: &'a Attributes<'a>) -> BoxFuture<'a, Decision>;
+
+    /// What a user may do in a namespace (empty: in the cluster), as far as this policy can tell.
+    fn rules<'a>(
+        &'a self,
+        core: &'a Core,
+        user: &'a UserInfo,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, UserRules> {
+        let _ = (core, user, namespace);
+        ready(UserRules::default())
+    }
+}
+
+/// What a user may do.
+#[derive(Clone, Debug, Default)]
+pub struct UserRules {
+    /// The rules.
+    pub rules: Vec<rbac::Rule>,
+    /// Whether there may be more that cannot be enumerated.
+    pub incomplete: bool,
+    /// What went wrong on the way.
+    pub errors: Vec<String>,
+}
+
+/// What a user may do, by all policies together.
+pub async fn rules(core: &Core, user: &UserInfo, namespace: &str) -> UserRules {
+    let mut all = UserRules::default();
+    for authorizer in core.authorizers() {
+        let some = authorizer.rules(core, user, namespace).await;
+        all.rules.extend(some.rules);
+        all.incomplete |= some.incomplete;
+        all.errors.extend(some.errors);
+    }
+    all
 }
 
 /// Allows everything.
@@ -67,6 +101,15 @@ pub struct AlwaysAllow;
 impl Authorizer for AlwaysAllow {
     fn authorize<'a>(&'a self, _core: &'a Core, _attributes: &'a Attributes<'a>) -> BoxFuture<'a, Decision> {
         ready(Decision::Allow(String::new()))
+    }
+
+    fn rules<'a>(
+        &'a self,
+        _core: &'a Core,
+        _user: &'a UserInfo,
+        _namespace: &'a str,
+    ) -> BoxFuture<'a, UserRules> {
+        ready(UserRules { rules: rbac::Rule::everything().to_vec(), ..UserRules::default() })
     }
 }
 

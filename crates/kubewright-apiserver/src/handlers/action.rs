@@ -7,7 +7,7 @@ use kubewright_machinery::status::Status;
 use serde_json::{Value, json};
 
 use super::body::{self, Expected};
-use super::{Call, metadata, read_body};
+use super::{Call, managers, metadata, read_body};
 use crate::admission::Operation;
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::params::WriteKind;
@@ -49,6 +49,8 @@ pub(super) async fn computed(
             let mut object = body::object(call, &body, encoding, options.field_validation, &expected)?;
             super::write::default(&call.resource, &mut object);
             metadata::ensure_namespace(&mut object, call.namespace())?;
+            let manager = options.manager(call.user_agent());
+            let object = managers::update(call, None, object, &manager, call.core.now());
             let as_object = options.to_object("CreateOptions");
             let cx = context(call, &as_object, Operation::Create, options.dry_run);
             let answer = answers.create(&cx, object).await?;

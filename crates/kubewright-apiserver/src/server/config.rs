@@ -70,6 +70,9 @@ impl Default for VersionInfo {
     }
 }
 
+/// Who issues the tokens of service accounts, and whom they are for, where nothing else is said.
+pub const ISSUER: &str = "https://kubernetes.default.svc";
+
 /// What a server is made of.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -83,6 +86,8 @@ pub struct ServerConfig {
     pub authenticators: Vec<Arc<dyn Authenticator>>,
     /// Whether requests without credentials are let in as `system:anonymous`.
     pub anonymous: bool,
+    /// Whom tokens for this server are made out to.
+    pub api_audiences: Vec<String>,
     /// Policies, asked in order.
     pub authorizers: Vec<Arc<dyn Authorizer>>,
     /// The time.
@@ -107,6 +112,7 @@ impl ServerConfig {
             admission: Vec::new(),
             authenticators: Vec::new(),
             anonymous: true,
+            api_audiences: vec![ISSUER.to_string()],
             authorizers: vec![Arc::new(AlwaysAllow)],
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),

@@ -14,7 +14,7 @@ pub(crate) mod respond;
 
 pub use body::ServerBody;
 pub(crate) use chain::attributes;
-pub use config::{Clock, Entropy, ServerConfig, SystemClock, SystemEntropy, VersionInfo};
+pub use config::{Clock, Entropy, ISSUER, ServerConfig, SystemClock, SystemEntropy, VersionInfo};
 pub use core::Core;
 pub use inprocess::{InProcess, InProcessError};
 pub use listen::{ListenError, Listener};

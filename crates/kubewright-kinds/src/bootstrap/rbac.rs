@@ -115,9 +115,12 @@ fn rule<'t>(verbs: &str, mut words: impl Iterator<Item = &'t str>) -> Value {
     if verbs == "events" {
         return rule("create,patch,update", ["core,events.k8s.io", "events"].into_iter());
     }
-    let verbs = verbs.replace("read", "get,list,watch").replace("write", "create,delete,deletecollection,patch,update");
+    let verbs = verbs
+        .replace("read", "get,list,watch")
+        .replace("write", "create,delete,deletecollection,patch,update");
     let list = |text: &str| -> Value {
-        let mut items: Vec<&str> = text.split(',').map(|item| if item == "core" { "" } else { item }).collect();
+        let mut items: Vec<&str> =
+            text.split(',').map(|item| if item == "core" { "" } else { item }).collect();
         items.sort_unstable();
         items.into()
     };

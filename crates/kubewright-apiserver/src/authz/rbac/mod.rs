@@ -9,14 +9,20 @@ use std::sync::Arc;
 use kubewright_storage::StoreError;
 use parking_lot::Mutex;
 
-use super::{Attributes, Authorizer, Decision};
+use super::{Attributes, Authorizer, Decision, UserRules};
 use crate::BoxFuture;
 use crate::authn::{MASTERS, UserInfo};
 use crate::server::Core;
 
+mod aggregation;
+mod cover;
+mod escalation;
 mod index;
 mod rules;
 
+pub use aggregation::aggregated_rules;
+pub use cover::missing;
+pub use escalation::guard;
 pub use index::{Grant, Index, Policies};
 pub use rules::{Rule, covers_path, covers_resource};
 
@@ -71,7 +77,7 @@ impl Rbac {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn rules(
+    pub async fn granted(
         &self,
         core: &Core,
         user: &UserInfo,
@@ -97,6 +103,22 @@ impl Authorizer for Rbac {
                 Err(error) => return Decision::NoOpinion(format!("RBAC: {error}")),
             };
             decide(&index, attributes)
+        })
+    }
+
+    fn rules<'a>(
+        &'a self,
+        core: &'a Core,
+        user: &'a UserInfo,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, UserRules> {
+        Box::pin(async move {
+            match self.granted(core, user, namespace).await {
+                Ok((rules, errors)) => UserRules { rules, errors, incomplete: false },
+                Err(error) => {
+                    UserRules { errors: vec![error.to_string()], incomplete: true, ..UserRules::default() }
+                }
+            }
         })
     }
 }

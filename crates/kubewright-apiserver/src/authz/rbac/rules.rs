@@ -34,6 +34,15 @@ impl Rule {
         }
     }
 
+    /// The rules that allow everything: all verbs on all resources, and on all paths.
+    pub fn everything() -> [Self; 2] {
+        let all = || vec![Box::from("*")];
+        [
+            Self { verbs: all(), api_groups: all(), resources: all(), ..Self::default() },
+            Self { verbs: all(), non_resource_urls: all(), ..Self::default() },
+        ]
+    }
+
     /// The rules of a role.
     pub fn all_of(role: &Value) -> Vec<Self> {
         role["rules"].as_array().into_iter().flatten().map(Self::read).collect()
