@@ -18,6 +18,7 @@ pub use kubewright_storage as storage;
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 pub mod crds;
 pub mod discovery;
 mod handlers;

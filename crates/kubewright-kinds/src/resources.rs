@@ -9,11 +9,13 @@ use kubewright_apiserver::resources::{
     Action, Backing, Connect, Generation, MetaChecks, Propagation, Resource, ScaleFacts, Storage, Strategy,
     Subresource, SubresourceAction, Verbs, Virtual, WriteRules,
 };
+use kubewright_apiserver::reviews;
 
 use crate::actions::{Binding, Eviction, NoConnection};
 use crate::catalogue::{Catalogue, ResourceFacts, SubresourceFacts};
 use crate::convert::{AutoscalerConverter, EventConverter};
 use crate::defaults::{cluster, storage};
+use crate::strategies::rbac::NoEscalation;
 use crate::strategies::services::ServiceAllocator;
 use crate::strategies::{
     Allocator, Builtin, Part, Row, StatusMetadata, certificates, core, pods, services, workloads,
@@ -40,17 +42,10 @@ impl Options {
     }
 }
 
-/// The resources that are stored or computed here, in discovery's order. Reviews (authentication.k8s.io,
-/// authorization.k8s.io) are not among them: those are the server's own.
+/// All resources, in discovery's order. What reviews answer is the server's own business.
 pub fn resources(options: &Options) -> Vec<Resource> {
     let services = Arc::new(ServiceAllocator::new(options.service_range, options.node_ports.clone()));
-    let reviews = |r: &&ResourceFacts| !matches!(r.group, "authentication.k8s.io" | "authorization.k8s.io");
-    Catalogue::builtin()
-        .resources()
-        .iter()
-        .filter(reviews)
-        .map(|facts| resource(facts, options, &services))
-        .collect()
+    Catalogue::builtin().resources().iter().map(|facts| resource(facts, options, &services)).collect()
 }
 
 fn resource(facts: &ResourceFacts, options: &Options, services: &Arc<ServiceAllocator>) -> Resource {
@@ -60,8 +55,11 @@ fn resource(facts: &ResourceFacts, options: &Options, services: &Arc<ServiceAllo
     }
     let row = row(facts.group, facts.version, facts.plural);
     let has_status = facts.subresources.iter().any(|s| s.name == "status");
-    let allocator = (facts.group.is_empty() && facts.plural == "services")
-        .then(|| Arc::clone(services) as Arc<dyn Allocator>);
+    let allocator: Option<Arc<dyn Allocator>> = match (facts.group, facts.plural) {
+        ("", "services") => Some(Arc::clone(services) as _),
+        ("rbac.authorization.k8s.io", _) => Some(Arc::new(NoEscalation)),
+        _ => None,
+    };
     Resource {
         singular: facts.singular.into(),
         short_names: facts.short_names.iter().map(|s| (*s).into()).collect(),
@@ -94,6 +92,9 @@ fn deprecation(facts: &ResourceFacts) -> Option<Box<str>> {
 }
 
 fn backing(facts: &ResourceFacts) -> Backing {
+    if let Some(answers) = reviews::answers(facts.group, facts.plural) {
+        return Backing::Virtual(answers);
+    }
     match (facts.group, facts.version, facts.plural) {
         // One store of events: the old form.
         ("events.k8s.io", _, "events") => Backing::Stored(Storage {
@@ -304,6 +305,6 @@ mod tests {
             assert!(seen.insert((resource.api_version(), resource.plural.clone())), "{resource:?} twice");
         }
         assert!(all.iter().any(|r| &*r.plural == "pods" && r.subresource("eviction").is_some()));
-        assert_eq!(all.len(), Catalogue::builtin().resources().len() - 6);
+        assert_eq!(all.len(), Catalogue::builtin().resources().len());
     }
 }

@@ -21,6 +21,7 @@ use crate::validation;
 pub(crate) mod certificates;
 pub(crate) mod core;
 pub(crate) mod pods;
+pub(crate) mod rbac;
 pub(crate) mod services;
 pub(crate) mod workloads;
 

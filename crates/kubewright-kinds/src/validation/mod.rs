@@ -24,6 +24,7 @@ mod pod_quantities;
 mod pod_security;
 mod pod_update;
 mod probe;
+mod rbac;
 mod read;
 mod resources;
 mod service;
@@ -57,6 +58,10 @@ pub fn create(group: &str, kind: &str, object: &Value) -> Vec<Error> {
         ("apps", "ReplicaSet") => workloads::replica_set_create(object, e),
         ("apps", "DaemonSet") => workloads::daemon_set_create(object, e),
         ("autoscaling", "Scale") => workloads::scale(object, e),
+        ("rbac.authorization.k8s.io", "Role") => rbac::role(object, e),
+        ("rbac.authorization.k8s.io", "ClusterRole") => rbac::cluster_role(object, e),
+        ("rbac.authorization.k8s.io", "RoleBinding") => rbac::role_binding(object, e),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => rbac::cluster_role_binding(object, e),
         _ => {}
     }
     errors.into_vec()
@@ -103,6 +108,22 @@ pub fn update(group: &str, kind: &str, object: &Value, old: &Value) -> Vec<Error
             workloads::daemon_set_update(object, old, e);
         }
         ("autoscaling", "Scale") => workloads::scale(object, e),
+        ("rbac.authorization.k8s.io", "Role") => {
+            rbac::role(object, e);
+            metadata::update(object, old, e);
+        }
+        ("rbac.authorization.k8s.io", "ClusterRole") => {
+            rbac::cluster_role(object, e);
+            metadata::update(object, old, e);
+        }
+        ("rbac.authorization.k8s.io", "RoleBinding") => {
+            rbac::role_binding(object, e);
+            rbac::binding_update(object, old, e);
+        }
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => {
+            rbac::cluster_role_binding(object, e);
+            rbac::binding_update(object, old, e);
+        }
         _ => metadata::update(object, old, e),
     }
     errors.into_vec()
