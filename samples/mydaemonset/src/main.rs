@@ -86,27 +86,4 @@ async fn main() -> Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn manifests_hold_the_definition_and_the_role() -> Result {
-        let text = operator().manifests("mydaemonset-system", None)?;
-        for part in
-            ["name: mydaemonsets.apps.zhongmingmao.io", "minLength: 1", "- myds", "- mydaemonsets/status"]
-        {
-            assert!(text.contains(part), "{part} is missing in:\n{text}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_pod_is_bound_to_its_node_under_a_name_of_its_own() {
-        let node: Node = serde_json::from_value(serde_json::json!({"metadata": {"name": "n1"}})).unwrap();
-        let mut set = MyDaemonSet::new("web", MyDaemonSetSpec { image: "nginx".into() });
-        set.metadata.namespace = Some("default".into());
-        let pod = pod_on(&node, &set);
-        assert_eq!(pod.metadata.name.as_deref(), Some("web-n1"));
-        assert_eq!(pod.spec.and_then(|spec| spec.node_name).as_deref(), Some("n1"));
-    }
-}
+mod tests;
