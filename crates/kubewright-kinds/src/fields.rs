@@ -39,7 +39,10 @@ pub(crate) fn items<'v>(value: &'v Value, path: &[&str]) -> &'v [Value] {
 }
 
 /// The entries of an object, or none.
-pub(crate) fn entries<'v>(value: &'v Value, path: &[&str]) -> impl Iterator<Item = (&'v str, &'v Value)> {
+pub(crate) fn entries<'v>(
+    value: &'v Value,
+    path: &[&str],
+) -> impl Iterator<Item = (&'v str, &'v Value)> + use<'v> {
     at(value, path).as_object().into_iter().flatten().map(|(k, v)| (k.as_str(), v))
 }
 
