@@ -184,8 +184,118 @@ fn new_metric(metric: &Value, side: &str) -> Value {
     new
 }
 
+/// Fields in the order in which Kubernetes writes them in these annotations.
+const ORDER: [&str; 30] = [
+    "type",
+    "status",
+    "lastTransitionTime",
+    "reason",
+    "message",
+    "object",
+    "pods",
+    "resource",
+    "containerResource",
+    "external",
+    "kind",
+    "name",
+    "apiVersion",
+    "target",
+    "metricName",
+    "metricSelector",
+    "targetValue",
+    "targetAverageUtilization",
+    "targetAverageValue",
+    "currentValue",
+    "currentAverageUtilization",
+    "currentAverageValue",
+    "selector",
+    "averageValue",
+    "container",
+    "matchLabels",
+    "matchExpressions",
+    "key",
+    "operator",
+    "values",
+];
+
+fn write(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let place = |key: &str| ORDER.iter().position(|o| *o == key).unwrap_or(ORDER.len());
+            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+            fields.sort_by_key(|(key, _)| place(key));
+            out.push('{');
+            for (i, (key, value)) in fields.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write(item, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
 fn annotate(object: &mut Value, key: &str, value: &Value) {
-    kubewright_machinery::meta::set_annotation(object, key, &value.to_string());
+    let mut text = String::new();
+    write(value, &mut text);
+    kubewright_machinery::meta::set_annotation(object, key, &text);
+}
+
+/// Scaling rules as the annotation has them: under the names of the fields inside Kubernetes, all of them stated.
+fn behavior_text(behavior: &Value) -> String {
+    let rules = |name: &str| {
+        let rules = &behavior[name];
+        if rules.is_null() {
+            return "null".to_string();
+        }
+        let policy = |p: &Value| {
+            format!(
+                r#"{{"Type":{},"Value":{},"PeriodSeconds":{}}}"#,
+                p["type"], p["value"], p["periodSeconds"]
+            )
+        };
+        let policies = match rules["policies"].as_array() {
+            Some(list) => format!("[{}]", list.iter().map(policy).collect::<Vec<_>>().join(",")),
+            None => "null".to_string(),
+        };
+        format!(
+            r#"{{"StabilizationWindowSeconds":{},"SelectPolicy":{},"Policies":{policies},"Tolerance":{}}}"#,
+            rules["stabilizationWindowSeconds"], rules["selectPolicy"], rules["tolerance"]
+        )
+    };
+    format!(r#"{{"ScaleUp":{},"ScaleDown":{}}}"#, rules("scaleUp"), rules("scaleDown"))
+}
+
+/// The other way: field names with a small first letter, nulls left out.
+fn behavior_value(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let field = |(key, value): (&String, &Value)| {
+                let mut key = key.clone();
+                if let Some(first) = key.get_mut(..1) {
+                    first.make_ascii_lowercase();
+                }
+                (key, behavior_value(value))
+            };
+            Value::Object(map.iter().filter(|(_, v)| !v.is_null()).map(field).collect())
+        }
+        Value::Array(items) => items.iter().map(behavior_value).collect(),
+        scalar => scalar.clone(),
+    }
 }
 
 fn take_annotation(object: &mut Value, key: &str) -> Option<Value> {
@@ -239,7 +349,7 @@ fn to_v1(object: &mut Value) {
         annotate(object, CONDITIONS, &conditions);
     }
     if !behavior.is_null() {
-        annotate(object, BEHAVIOR, &behavior);
+        kubewright_machinery::meta::set_annotation(object, BEHAVIOR, &behavior_text(&behavior));
     }
 }
 
@@ -253,7 +363,7 @@ fn to_v2(object: &mut Value) {
     let metrics = list(take_annotation(object, METRICS));
     let current = list(take_annotation(object, CURRENT_METRICS));
     let conditions = take_annotation(object, CONDITIONS);
-    let behavior = take_annotation(object, BEHAVIOR);
+    let behavior = take_annotation(object, BEHAVIOR).map(|b| behavior_value(&b));
     let mut metrics: Vec<Value> = metrics.iter().map(|m| new_metric(m, "target")).collect();
     let mut current: Vec<Value> = current.iter().map(|m| new_metric(m, "current")).collect();
     if let Some(spec) = object_mut(object, &["spec"]) {
@@ -318,7 +428,7 @@ mod tests {
         assert_eq!(object["spec"], json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 70}));
         assert_eq!(
             object["metadata"]["annotations"][METRICS],
-            r#"[{"pods":{"metricName":"rps","targetAverageValue":"5"},"type":"Pods"}]"#
+            r#"[{"type":"Pods","pods":{"metricName":"rps","targetAverageValue":"5"}}]"#
         );
         to_v2(&mut object);
         assert_eq!(object, v2);

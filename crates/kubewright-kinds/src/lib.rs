@@ -18,6 +18,7 @@ mod resources;
 mod strategies;
 mod tables;
 pub mod validation;
+mod warnings;
 
 pub use actions::{Binding, Eviction, NoConnection};
 pub use resources::{Options, resources};

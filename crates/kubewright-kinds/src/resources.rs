@@ -20,7 +20,7 @@ use crate::strategies::services::ServiceAllocator;
 use crate::strategies::{
     Allocator, Builtin, Part, Row, StatusMetadata, certificates, core, pods, services, workloads,
 };
-use crate::tables;
+use crate::{defaults, tables, warnings};
 
 /// What the built-in resources need from outside.
 #[derive(Clone)]
@@ -190,7 +190,10 @@ fn row(group: &str, version: &str, plural: &str) -> Row {
         ("discovery.k8s.io", "endpointslices") => workloads::ENDPOINT_SLICE,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::CSR,
         ("storage.k8s.io", "storageclasses") => Row { default: storage::storage_class, ..Row::PLAIN },
-        ("storage.k8s.io", "csidrivers") => Row { default: storage::csi_driver, ..Row::PLAIN },
+        ("storage.k8s.io", "csidrivers") => workloads::CSI_DRIVER,
+        ("", "serviceaccounts") => Row { warnings: warnings::service_account, ..Row::PLAIN },
+        ("", "endpoints") => Row { default: defaults::core::endpoints, ..Row::PLAIN },
+        ("networking.k8s.io", "ingresses") => Row { warnings: warnings::ingress, ..Row::PLAIN },
         ("storage.k8s.io", "volumeattachments") => workloads::VOLUME_ATTACHMENT,
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             Row { default: cluster::binding, ..Row::PLAIN }

@@ -29,6 +29,12 @@ pub(super) struct Deleted {
 pub(super) async fn delete(call: &Call, body: RequestBody) -> Result<Response, Status> {
     let mut output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
     let options = options(call, body).await?;
+    if options.propagation.is_none()
+        && options.orphan_dependents.is_none()
+        && let Some(warning) = call.resource.strategy.delete_warning()
+    {
+        call.warn(warning.to_string());
+    }
     let deleted = delete_one(call, &call.info.name, &options).await?;
     let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
     if deleted.returned {

@@ -144,6 +144,11 @@ pub trait Strategy: Send + Sync {
         let _ = (cx, object);
     }
 
+    /// Said when a deletion leaves it to the kind what becomes of dependents.
+    fn delete_warning(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether the object may be deleted at all.
     fn allow_delete(&self, cx: &WriteContext<'_>, object: &Value) -> Result<(), Status> {
         let _ = (cx, object);

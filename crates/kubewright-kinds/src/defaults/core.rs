@@ -1,5 +1,7 @@
 //! Defaults of core/v1 kinds other than pods and volumes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::pod::{round, template};
@@ -35,6 +37,14 @@ pub(crate) fn node(object: &mut Value) {
 pub(crate) fn secret(object: &mut Value) {
     if let Some(secret) = object.as_object_mut() {
         empty(secret, "type", "Opaque");
+        // What was written as text is data from then on.
+        if let Some(Value::Object(strings)) = secret.remove("stringData")
+            && let Some(data) = member_made(secret, "data")
+        {
+            for (key, value) in strings {
+                data.insert(key, STANDARD.encode(value.as_str().unwrap_or_default()).into());
+            }
+        }
     }
 }
 
@@ -87,7 +97,15 @@ pub(crate) fn service(object: &mut Value) {
     }
 }
 
-/// Endpoints: the protocol of ports is a schema default; nothing else.
+pub(crate) fn endpoints(object: &mut Value) {
+    let Some(endpoints) = object.as_object_mut() else { return };
+    for subset in items_mut(endpoints, "subsets") {
+        for port in items_mut(subset, "ports") {
+            empty(port, "protocol", "TCP");
+        }
+    }
+}
+
 pub(crate) fn replication_controller(object: &mut Value) {
     template(object, &["spec", "template"]);
     let labels = at(object, &["spec", "template", "metadata", "labels"]).clone();

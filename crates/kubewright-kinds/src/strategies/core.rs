@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Row;
 use crate::defaults::{core as defaults, storage};
 use crate::fields::{at, carry, items, object_mut};
+use crate::warnings;
 
 pub(crate) const NAMESPACE: Row = Row {
     default: defaults::namespace,
@@ -138,15 +139,21 @@ pub(crate) const EVENT_NEW: Row = Row {
     ..Row::PLAIN
 };
 
-pub(crate) const REPLICATION_CONTROLLER: Row =
-    Row { default: defaults::replication_controller, fields: &["status.replicas"], ..Row::PLAIN };
+pub(crate) const REPLICATION_CONTROLLER: Row = Row {
+    default: defaults::replication_controller,
+    warnings: warnings::template_in_spec,
+    fields: &["status.replicas"],
+    ..Row::PLAIN
+};
 
-pub(crate) const POD_TEMPLATE: Row = Row { default: defaults::pod_template, ..Row::PLAIN };
+pub(crate) const POD_TEMPLATE: Row =
+    Row { default: defaults::pod_template, warnings: warnings::template, ..Row::PLAIN };
 pub(crate) const LIMIT_RANGE: Row = Row { default: defaults::limit_range, ..Row::PLAIN };
 pub(crate) const RESOURCE_QUOTA: Row = Row { default: defaults::resource_quota, ..Row::PLAIN };
 
 pub(crate) const PERSISTENT_VOLUME: Row = Row {
     default: storage::persistent_volume,
+    warnings: warnings::volume,
     prepare_create: |cx, volume| {
         if let Some(status) = object_mut(volume, &["status"]) {
             status.insert("phase".into(), "Pending".into());
@@ -177,6 +184,7 @@ pub(crate) fn now(cx: &WriteContext<'_>) -> String {
 
 pub(crate) const PERSISTENT_VOLUME_CLAIM: Row = Row {
     default: storage::persistent_volume_claim,
+    warnings: warnings::volume,
     prepare_create: |_, claim| {
         if let Some(status) = object_mut(claim, &["status"]) {
             status.insert("phase".into(), "Pending".into());

@@ -52,6 +52,8 @@ pub(crate) struct Row {
     pub held: fn(&Value) -> bool,
     /// Changes that go with deletionTimestamp.
     pub mark_deleting: fn(&WriteContext<'_>, &mut Value),
+    /// Said when a deletion leaves it to the kind what becomes of dependents.
+    pub delete_warning: Option<&'static str>,
     /// Whether the object may be deleted.
     pub allow_delete: fn(&WriteContext<'_>, &Value) -> Result<(), Status>,
 }
@@ -96,6 +98,7 @@ impl Row {
         grace_period: |_, _| None,
         held: |_| false,
         mark_deleting: |_, _| {},
+        delete_warning: None,
         allow_delete: |_, _| Ok(()),
     };
 }
@@ -192,6 +195,10 @@ impl Strategy for Builtin {
 
     fn allow_delete(&self, cx: &WriteContext<'_>, object: &Value) -> Result<(), Status> {
         (self.row.allow_delete)(cx, object)
+    }
+
+    fn delete_warning(&self) -> Option<&str> {
+        self.row.delete_warning
     }
 
     fn deleted<'a>(&'a self, cx: &'a WriteContext<'a>, object: &'a Value) -> BoxFuture<'a, ()> {

@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 use super::Row;
 use crate::defaults::pod as defaults;
 use crate::fields::{absent, at, entries, int, items, object_mut, text};
+use crate::warnings;
 
 pub(crate) const POD: Row = Row {
     default,
+    warnings: warnings::pod,
     prepare_create: |_, pod| {
         let class = qos_class(&pod["spec"]);
         let mut status = json!({"phase": "Pending", "qosClass": class});

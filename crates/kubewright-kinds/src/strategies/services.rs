@@ -21,7 +21,15 @@ use crate::fields::{at, items, items_mut, object_mut, same, text};
 
 pub(crate) const SERVICE: Row = Row {
     default,
-    prepare_update: |_, service, old| drop_what_the_type_does_not_have(service, old),
+    warnings: crate::warnings::service,
+    prepare_update: |_, service, old| {
+        drop_what_the_type_does_not_have(service, old);
+        if kind(service) != "LoadBalancer"
+            && let Some(status) = object_mut(service, &["status"])
+        {
+            status.insert("loadBalancer".into(), json!({}));
+        }
+    },
     fields: &["spec.clusterIP", "spec.type"],
     ..Row::PLAIN
 };
@@ -209,6 +217,11 @@ impl ServiceAllocator {
         }
         align_addresses(service, old);
         let name = text(service, &["metadata", "name"]).to_string();
+        // Addresses that are none are not worth allocating for.
+        let faults = crate::validation::service_addresses(service, old);
+        if kind(service) != "ExternalName" && !faults.is_empty() {
+            return Err(Status::invalid("", "Service", &name, &faults));
+        }
         let invalid = |errors: &[field::Error]| Status::invalid("", "Service", &name, errors);
         self.families(service, old).map_err(|errors| invalid(&errors))?;
         let mut claim = Claim {

@@ -4,16 +4,27 @@ use kubewright_apiserver::resources::WriteContext;
 use serde_json::{Value, json};
 
 use super::{Row, StatusMetadata, set_generation, without_bookkeeping};
-use crate::defaults::{batch, networking, workloads as defaults};
+use crate::defaults::{batch, networking, storage, workloads as defaults};
 use crate::fields::{flag, int, member_made, object_mut, text};
+use crate::warnings;
 
-pub(crate) const DEPLOYMENT: Row =
-    Row { default: defaults::deployment, status_metadata: StatusMetadata::KeepLabels, ..Row::PLAIN };
-pub(crate) const REPLICA_SET: Row =
-    Row { default: defaults::replica_set, fields: &["status.replicas"], ..Row::PLAIN };
-pub(crate) const STATEFUL_SET: Row = Row { default: defaults::stateful_set, ..Row::PLAIN };
-pub(crate) const DAEMON_SET: Row = Row { default: defaults::daemon_set, ..Row::PLAIN };
-pub(crate) const CRON_JOB: Row = Row { default: batch::cron_job, ..Row::PLAIN };
+pub(crate) const DEPLOYMENT: Row = Row {
+    default: defaults::deployment,
+    warnings: warnings::template_in_spec,
+    status_metadata: StatusMetadata::KeepLabels,
+    ..Row::PLAIN
+};
+pub(crate) const REPLICA_SET: Row = Row {
+    default: defaults::replica_set,
+    warnings: warnings::template_in_spec,
+    fields: &["status.replicas"],
+    ..Row::PLAIN
+};
+pub(crate) const STATEFUL_SET: Row =
+    Row { default: defaults::stateful_set, warnings: warnings::template_in_spec, ..Row::PLAIN };
+pub(crate) const DAEMON_SET: Row =
+    Row { default: defaults::daemon_set, warnings: warnings::template_in_spec, ..Row::PLAIN };
+pub(crate) const CRON_JOB: Row = Row { default: batch::cron_job, warnings: warnings::cron_job, ..Row::PLAIN };
 pub(crate) const AUTOSCALER: Row = Row { default: defaults::autoscaler, ..Row::PLAIN };
 pub(crate) const AUTOSCALER_V1: Row = Row { default: defaults::autoscaler_v1, ..Row::PLAIN };
 pub(crate) const NETWORK_POLICY: Row = Row { default: networking::network_policy, ..Row::PLAIN };
@@ -21,6 +32,11 @@ pub(crate) const INGRESS_CLASS: Row = Row { default: networking::ingress_class, 
 
 pub(crate) const JOB: Row = Row {
     default: batch::job,
+    warnings: warnings::template_in_spec,
+    delete_warning: Some(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+         propagationPolicy=Orphan to suppress this warning",
+    ),
     prepare_create: |_, job| {
         generate_selector(job);
         // What was generated is seen by the defaults that follow from the template.
@@ -59,6 +75,7 @@ fn generate_selector(job: &mut Value) {
 /// Any change of a slice counts, metadata included.
 pub(crate) const ENDPOINT_SLICE: Row = Row {
     default: networking::endpoint_slice,
+    warnings: warnings::endpoint_slice,
     prepare_update: |_: &WriteContext<'_>, slice, old| {
         let generation = int(old, &["metadata", "generation"]).unwrap_or_default();
         let changed = without_bookkeeping(slice) != without_bookkeeping(old);
@@ -68,3 +85,14 @@ pub(crate) const ENDPOINT_SLICE: Row = Row {
 };
 
 pub(crate) const VOLUME_ATTACHMENT: Row = Row { status_metadata: StatusMetadata::Keep, ..Row::PLAIN };
+
+/// A driver's generation counts changes of the fields that may change.
+pub(crate) const CSI_DRIVER: Row = Row {
+    default: storage::csi_driver,
+    prepare_update: |_, driver, old| {
+        if driver.get("spec") != old.get("spec") {
+            set_generation(driver, int(old, &["metadata", "generation"]).unwrap_or_default() + 1);
+        }
+    },
+    ..Row::PLAIN
+};

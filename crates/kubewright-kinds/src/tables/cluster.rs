@@ -1,7 +1,6 @@
 //! Tables of networking, storage, policy and other kinds that configure the cluster.
 
 use jiff::Timestamp;
-use kubewright_machinery::quantity::Quantity;
 use serde_json::Value;
 
 use super::{age, condition, name, number, or, rough, selector, size};
@@ -186,14 +185,6 @@ pub(super) fn csi_driver(object: &Value, now: Timestamp) -> Vec<Value> {
         or(&modes.join(","), "<none>").into(),
         age(object, now),
     ]
-}
-
-pub(super) fn csi_storage_capacity(object: &Value, _: Timestamp) -> Vec<Value> {
-    let capacity = match at(object, &["capacity"]) {
-        Value::Null => "<unset>".to_string(),
-        value => Quantity::from_value(value).map_or_else(|_| "<unset>".into(), |q| q.to_string()),
-    };
-    vec![name(object), text(object, &["storageClassName"]).into(), capacity.into()]
 }
 
 pub(super) fn priority_class(object: &Value, now: Timestamp) -> Vec<Value> {

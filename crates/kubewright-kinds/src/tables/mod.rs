@@ -116,7 +116,6 @@ pub(crate) fn columns(group: &str, plural: &str) -> Arc<dyn Columns> {
         ("storage.k8s.io", "volumeattachments") => cluster::volume_attachment,
         ("storage.k8s.io", "csinodes") => cluster::csi_node,
         ("storage.k8s.io", "csidrivers") => cluster::csi_driver,
-        ("storage.k8s.io", "csistoragecapacities") => cluster::csi_storage_capacity,
         ("scheduling.k8s.io", "priorityclasses") => cluster::priority_class,
         ("node.k8s.io", "runtimeclasses") => cluster::runtime_class,
         (

@@ -67,6 +67,13 @@ pub fn create(group: &str, kind: &str, object: &Value) -> Vec<Error> {
     errors.into_vec()
 }
 
+/// What is wrong with the cluster addresses of a service, by themselves: asked before any are allocated.
+pub(crate) fn service_addresses(service: &Value, old: Option<&Value>) -> Vec<Error> {
+    let mut errors = Errors::new();
+    service::addresses(service, old, &mut errors);
+    errors.into_vec()
+}
+
 /// Validates an update of an object.
 pub fn update(group: &str, kind: &str, object: &Value, old: &Value) -> Vec<Error> {
     let mut errors = Errors::new();

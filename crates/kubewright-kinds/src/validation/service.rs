@@ -163,6 +163,11 @@ fn affinity(spec: &Value, e: &mut Errors) {
     }
 }
 
+/// Cluster addresses and their families, of a whole service.
+pub(super) fn addresses(service: &Value, old: Option<&Value>, e: &mut Errors) {
+    cluster_ips(service.sub("spec"), is_headless(service), old.map(|old| old.sub("spec")), e);
+}
+
 /// Cluster addresses and their families.
 fn cluster_ips(spec: &Value, headless: bool, old: Option<&Value>, e: &mut Errors) {
     if spec.text("type") == "ExternalName" {
