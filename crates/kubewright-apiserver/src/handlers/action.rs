@@ -42,11 +42,11 @@ pub(super) async fn computed(
     match (call.parts.method.as_str(), named) {
         ("POST", false) if verbs.has(Verb::Create) => {
             let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Plain)?;
-            let encoding = negotiate::input(&call.parts.headers)?;
+            let input = call.input()?;
             let body = read_body(body).await?;
             let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;
             let expected = Expected::of(&call.resource);
-            let mut object = body::object(call, &body, encoding, options.field_validation, &expected)?;
+            let mut object = body::object(call, &body, &input, options.field_validation, &expected)?;
             super::write::default(&call.resource, &mut object);
             metadata::ensure_namespace(&mut object, call.namespace())?;
             let manager = options.manager(call.user_agent());
@@ -89,7 +89,7 @@ pub(super) async fn computed(
 pub(super) async fn run(call: &Call, action: Arc<dyn Action>, body: RequestBody) -> Result<Response, Status> {
     let sub = call.subresource().ok_or_else(Status::path_not_found)?;
     let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Plain)?;
-    let encoding = negotiate::input(&call.parts.headers)?;
+    let input = call.input()?;
     let body = read_body(body).await?;
     let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;
     let table = call.core.table();
@@ -99,7 +99,7 @@ pub(super) async fn run(call: &Call, action: Arc<dyn Action>, body: RequestBody)
         .or_else(|| table.by_kind(&sub.group, &sub.version, &sub.kind).map(|resource| &resource.schema));
     let expected =
         Expected { group: &sub.group, version: &sub.version, kind: &sub.kind, schema, custom: false };
-    let mut object = body::object(call, &body, encoding, options.field_validation, &expected)?;
+    let mut object = body::object(call, &body, &input, options.field_validation, &expected)?;
     metadata::ensure_namespace(&mut object, call.namespace())?;
     if meta::name(&object).is_empty() {
         meta::set(&mut object, "name", call.info.name.as_str());

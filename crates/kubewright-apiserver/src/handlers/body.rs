@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use kubewright_machinery::decode::{self, Decoded};
 use kubewright_machinery::field::{Path, quote};
+use kubewright_machinery::gvk::GroupVersion;
 use kubewright_machinery::schema::{self, SchemaRef};
 use kubewright_machinery::status::Status;
 use kubewright_machinery::{meta, schema::embedded};
 use serde_json::Value;
 
 use super::Call;
-use crate::request::{Encoding, FieldValidation};
+use crate::request::{BodyDecoder, FieldValidation, Input};
 use crate::resources::Resource;
 
 /// The kind that an endpoint takes.
@@ -49,20 +50,20 @@ impl<'a> Expected<'a> {
 pub(super) fn object(
     call: &Call,
     body: &Bytes,
-    encoding: Encoding,
+    input: &Input,
     validation: FieldValidation,
     expected: &Expected<'_>,
 ) -> Result<Value, Status> {
-    let untyped = || match encoding {
-        Encoding::Json => decode::json(body),
-        Encoding::Yaml => decode::yaml(body),
+    let yaml = match input {
+        Input::Json => false,
+        Input::Yaml => true,
+        Input::Decoder(decoder) => return foreign(call, body, &**decoder, expected),
     };
+    let untyped = || if yaml { decode::yaml(body) } else { decode::json(body) };
     let typed = match expected.schema.filter(|_| !expected.custom) {
         None => untyped(),
-        Some(schema) => match encoding {
-            Encoding::Json => decode::json_as(body, schema),
-            Encoding::Yaml => decode::yaml_as(body, schema),
-        },
+        Some(schema) if yaml => decode::yaml_as(body, schema),
+        Some(schema) => decode::json_as(body, schema),
     };
     let mut decoded = match typed {
         Ok(decoded) => decoded,
@@ -105,6 +106,34 @@ pub(super) fn object(
             }
         }
     }
+    Ok(decoded.value)
+}
+
+/// Decodes a body that somebody else reads: no custom resources, and nothing a strict check could find.
+fn foreign(
+    call: &Call,
+    body: &Bytes,
+    decoder: &dyn BodyDecoder,
+    expected: &Expected<'_>,
+) -> Result<Value, Status> {
+    if expected.custom {
+        let error = "object *unstructured.Unstructured does not implement the protobuf marshalling interface and \
+                     cannot be encoded to a protobuf message";
+        return Err(cannot_handle(expected.kind, expected, error));
+    }
+    let default = GroupVersion::new(expected.group, expected.version).with_kind(expected.kind);
+    let object = decoder.decode(body, &default).map_err(|fault| match fault.kind {
+        Some(kind) => cannot_handle(&kind, expected, fault.error),
+        None => unrecognized(expected.kind, fault.error, body),
+    })?;
+    check_kind(call, &object, expected)?;
+    let mut decoded = match expected.schema {
+        Some(schema) => {
+            decode::value_as(object, schema).map_err(|e| cannot_handle(expected.kind, expected, e))?
+        }
+        None => Decoded { value: object, ..Decoded::default() },
+    };
+    settle(&mut decoded, expected).map_err(|error| cannot_handle(expected.kind, expected, error))?;
     Ok(decoded.value)
 }
 

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kubewright_machinery::decode::{self, Decoded};
+use kubewright_machinery::gvk::GroupVersion;
 use kubewright_machinery::status::{Details, Status};
-use kubewright_machinery::{decode, meta, time};
+use kubewright_machinery::{meta, time};
 use kubewright_storage::{Entry, Expect, StoreError};
 use serde_json::{Value, json};
 
 use super::{Call, read_body, store_failure};
 use crate::admission::{self, Operation};
 use crate::request::negotiate::{self, Endpoint};
-use crate::request::{DeleteOptions, Encoding, Transform};
+use crate::request::{DeleteOptions, Input, Transform};
 use crate::resources::{Propagation, RequestBody, WriteContext, splice};
 use crate::server::{Response, respond};
 
@@ -64,11 +66,17 @@ pub(super) async fn options(call: &Call, body: RequestBody) -> Result<DeleteOpti
     if body.is_empty() {
         return DeleteOptions::from_query(&call.info.query);
     }
-    let decoded = match negotiate::input(&call.parts.headers)? {
-        Encoding::Json => decode::json(&body),
-        Encoding::Yaml => decode::yaml(&body),
+    let text = |decoded: Result<Decoded, decode::Error>| {
+        decoded.map(|decoded| decoded.value).map_err(|error| Status::bad_request(error.to_string()))
     };
-    let value = decoded.map_err(|e| Status::bad_request(e.to_string()))?.value;
+    let value = match call.input()? {
+        Input::Json => text(decode::json(&body))?,
+        Input::Yaml => text(decode::yaml(&body))?,
+        Input::Decoder(decoder) => {
+            let kind = GroupVersion::new("", "v1").with_kind("DeleteOptions");
+            decoder.decode(&body, &kind).map_err(|fault| Status::bad_request(fault.error))?
+        }
+    };
     let unmarshal = |what: &str, field: &str, ty: &str| {
         Status::bad_request(format!(
             "json: cannot unmarshal {what} into Go struct field DeleteOptions.{field} of type {ty}"

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::authn::UserInfo;
-use crate::request::{RequestInfo, Transform};
+use crate::request::{Input, RequestInfo, Transform};
 use crate::resources::splice::{self, Head};
 use crate::resources::{
     Backing, RequestBody, Resource, Storage, Subresource, SubresourceAction, Table, Verb,
@@ -221,6 +221,11 @@ impl Call {
     /// The subresource asked for.
     pub fn subresource(&self) -> Option<&Subresource> {
         self.subresource.map(|i| &self.resource.subresources[i])
+    }
+
+    /// How the body is written.
+    pub fn input(&self) -> Result<Input, Status> {
+        Input::of(&self.parts.headers, &self.core.config().body_decoders)
     }
 
     /// Adds a `Warning` header, each text once.

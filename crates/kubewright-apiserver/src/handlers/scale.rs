@@ -55,8 +55,8 @@ pub(super) async fn serve(
             let output = output(call)?;
             let body = read_body(body).await?;
             let options = WriteOptions::parse(&call.info.query, WriteKind::Update)?;
-            let encoding = negotiate::input(&call.parts.headers)?;
-            let mut scale = body::object(call, &body, encoding, options.field_validation, &expected)?;
+            let input = call.input()?;
+            let mut scale = body::object(call, &body, &input, options.field_validation, &expected)?;
             metadata::ensure_namespace(&mut scale, call.namespace())?;
             metadata::check_name(&scale, &call.info.name)?;
             (output, options, Vec::new(), How::Replace(scale))

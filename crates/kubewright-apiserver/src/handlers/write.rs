@@ -66,11 +66,11 @@ pub(super) struct Writer<'c> {
 /// POST on a collection.
 pub(super) async fn create(call: &Call, body: RequestBody) -> Result<Response, Status> {
     let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
-    let encoding = negotiate::input(&call.parts.headers)?;
+    let input = call.input()?;
     let body = read_body(body).await?;
     let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;
     let mut object =
-        body::object(call, &body, encoding, options.field_validation, &Expected::of(&call.resource))?;
+        body::object(call, &body, &input, options.field_validation, &Expected::of(&call.resource))?;
     default(&call.resource, &mut object);
     metadata::wipe(&mut object);
     metadata::ensure_namespace(&mut object, call.namespace())?;
@@ -87,9 +87,9 @@ pub(super) async fn replace(call: &Call, body: RequestBody) -> Result<Response, 
     let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
     let body = read_body(body).await?;
     let options = WriteOptions::parse(&call.info.query, WriteKind::Update)?;
-    let encoding = negotiate::input(&call.parts.headers)?;
+    let input = call.input()?;
     let mut object =
-        body::object(call, &body, encoding, options.field_validation, &Expected::of(&call.resource))?;
+        body::object(call, &body, &input, options.field_validation, &Expected::of(&call.resource))?;
     default(&call.resource, &mut object);
     metadata::ensure_namespace(&mut object, call.namespace())?;
     metadata::check_name(&object, &call.info.name)?;

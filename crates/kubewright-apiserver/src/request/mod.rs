@@ -2,10 +2,12 @@
 //! media types that may go in and out. Nobody reads the URL again after this.
 
 pub mod info;
+pub mod input;
 pub mod negotiate;
 pub mod params;
 pub mod yaml;
 
 pub use info::RequestInfo;
+pub use input::{BodyDecoder, DecodeFault, Input};
 pub use negotiate::{Encoding, Output, Transform};
 pub use params::{DeleteOptions, FieldValidation, ListOptions, Query, WriteOptions};

@@ -1,5 +1,6 @@
-//! Media types in and out: what the client accepts, in which form (as it is, as a Table, metadata only), and what it
-//! sends. Protobuf is named among the accepted types because clients list it, and never chosen.
+//! Media types of answers: what the client accepts, in which form (as it is, as a Table, metadata only). Protobuf is
+//! named among the supported types because bodies may be written in it; no answer is: clients that prefer it list
+//! another type as well.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
@@ -174,15 +175,6 @@ pub fn content_type(headers: &HeaderMap) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// How the body of a create, update or delete is written.
-pub fn input(headers: &HeaderMap) -> Result<Encoding, Status> {
-    match content_type(headers).as_str() {
-        "" | "application/json" => Ok(Encoding::Json),
-        "application/yaml" => Ok(Encoding::Yaml),
-        _ => Err(Status::unsupported_media_type(&SUPPORTED)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +199,28 @@ mod tests {
         assert_eq!(accept("*/*", Endpoint::Object).unwrap().encoding, Encoding::Json);
         let go = "application/vnd.kubernetes.protobuf,application/json";
         assert_eq!(accept(go, Endpoint::Object).unwrap().encoding, Encoding::Json);
+    }
+
+    #[test]
+    fn clients_that_prefer_protobuf_get_their_second_choice() {
+        let encoding = |header: &str, endpoint| accept(header, endpoint).map(|o| (o.encoding, o.transform));
+        let plain = Ok((Encoding::Json, Transform::None));
+        for header in [
+            "application/vnd.kubernetes.protobuf, */*",
+            "application/vnd.kubernetes.protobuf,application/json",
+            "application/vnd.kubernetes.protobuf;stream=watch,application/json;stream=watch",
+        ] {
+            for endpoint in [Endpoint::Object, Endpoint::List, Endpoint::Plain] {
+                assert_eq!(encoding(header, endpoint), plain, "{header}");
+            }
+        }
+        let metadata = ["vnd.kubernetes.protobuf", "json"]
+            .map(|sub| format!("application/{sub};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"))
+            .join(",");
+        let partial = Ok((Encoding::Json, Transform::PartialList { beta: false }));
+        assert_eq!(encoding(&metadata, Endpoint::List), partial);
+        let only = encoding("application/vnd.kubernetes.protobuf", Endpoint::Object);
+        assert_eq!(only.unwrap_err().code, 406);
     }
 
     #[test]

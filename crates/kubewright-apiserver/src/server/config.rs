@@ -9,6 +9,7 @@ use kubewright_storage::Store;
 use crate::admission::Admission;
 use crate::authn::Authenticator;
 use crate::authz::{AlwaysAllow, Authorizer};
+use crate::request::BodyDecoder;
 use crate::resources::Resource;
 
 /// Tells the time. Injected, so that a run can be replayed.
@@ -90,6 +91,8 @@ pub struct ServerConfig {
     pub api_audiences: Vec<String>,
     /// Policies, asked in order.
     pub authorizers: Vec<Arc<dyn Authorizer>>,
+    /// Who reads bodies that are neither JSON nor YAML.
+    pub body_decoders: Vec<Arc<dyn BodyDecoder>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness: uids, generated names, watch durations.
@@ -114,6 +117,7 @@ impl ServerConfig {
             anonymous: true,
             api_audiences: vec![ISSUER.to_string()],
             authorizers: vec![Arc::new(AlwaysAllow)],
+            body_decoders: Vec::new(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
             version: VersionInfo::default(),
