@@ -17,6 +17,7 @@ pub(crate) fn kinds(server: &mut ServerConfig, config: &ClusterConfig, service_r
     let _ = config;
     let options = kubewright_kinds::Options::new(service_range.into());
     server.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
+    server.body_decoders.push(Arc::new(kubewright_kinds::protobuf::Protobuf));
 }
 
 /// The objects that there are before anybody asks.

@@ -14,6 +14,7 @@ mod defaults;
 mod fields;
 pub mod initial;
 mod names;
+pub mod protobuf;
 mod resources;
 mod strategies;
 mod tables;

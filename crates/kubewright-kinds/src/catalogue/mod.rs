@@ -5,6 +5,7 @@
 //! patches, apply and OpenAPI share, and one [`ResourceFacts`] for each resource that is served. Behaviour
 //! (defaults that depend on other fields, validation, strategies) is never here.
 
+pub(crate) mod numbers;
 mod parse;
 
 use std::collections::HashMap;

@@ -7,7 +7,7 @@
 //! resource deployments deployment Deployment namespaced short=deploy category=all verbs=all hash=8aSe+NMegvE=
 //!   scale Scale@autoscaling/v1 get,patch,update    a subresource: name, kind, verbs
 //! type DeploymentSpec                          then one line a field:
-//!   replicas#1 int32                           #1 is the protobuf field number
+//!   replicas#1 int32                           #1 is the protobuf field number; #2.1 is field 1 inside of field 2
 //!   template!#3 core.PodTemplateSpec ={}       ! means required, =… is the schema's default (JSON)
 //!   conditions []Condition map(type) patch(merge:type)
 //! ```
@@ -20,8 +20,8 @@
 //! `drop` (a zero value is left out) and `zero` (a zero value is written).
 //!
 //! One pass registers every type as a hole, a second fills them, so types may refer to each other in any
-//! order. Equal fields of a file share one node. Numbers of protobuf fields are checked and left in the text:
-//! nothing reads them yet.
+//! order. Equal fields of a file share one node. Numbers of protobuf fields are checked and left in the text, for
+//! [`numbers`] to read when they are needed.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ use kubewright_machinery::schema::{ListType, PatchFacts, Schema, SchemaRef, Type
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Catalogue, ResourceFacts, SubresourceFacts, TypeFacts};
+use super::{Catalogue, ResourceFacts, SubresourceFacts, TypeFacts, numbers};
 
 /// A line that is not of the form.
 #[derive(Debug, Error)]
@@ -52,8 +52,8 @@ enum What {
     UnknownType(String),
     #[error("unknown word {0:?}")]
     UnknownWord(String),
-    #[error("a protobuf number that is none")]
-    Number(#[source] std::num::ParseIntError),
+    #[error("a protobuf number that is none: {0:?}")]
+    Number(String),
     #[error("a default that is not JSON")]
     Default(#[source] serde_json::Error),
 }
@@ -270,7 +270,7 @@ impl FileReader<'_> {
         let (name, rest) = line.split_once(' ').ok_or(What::Short)?;
         let (name, number) = name.split_once('#').map_or((name, None), |(n, number)| (n, Some(number)));
         if let Some(number) = number {
-            number.parse::<u32>().map_err(What::Number)?;
+            numbers::path(number).ok_or_else(|| What::Number(number.into()))?;
         }
         let (name, required) = name.strip_suffix('!').map_or((name, false), |n| (n, true));
         if required {

@@ -2,5 +2,6 @@
 
 mod golden;
 mod judge;
+mod protobuf;
 mod replay;
 mod server;

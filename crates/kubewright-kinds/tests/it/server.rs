@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kubewright_apiserver::authn::{StaticTokens, UserInfo};
 use kubewright_apiserver::authz::rbac::{Masters, Rbac};
 use kubewright_apiserver::server::{Server, ServerConfig};
+use kubewright_kinds::protobuf::Protobuf;
 use kubewright_kinds::{Options, admission, bootstrap, initial};
 use kubewright_storage::MemoryStore;
 
@@ -20,6 +21,7 @@ pub async fn start() -> Server {
     // The recordings were made without the plugin ServiceAccount.
     let disabled = ["ServiceAccount".to_string()];
     config.admission = admission::plugins(Vec::new(), &[], &disabled).expect("it is a plugin");
+    config.body_decoders.push(Arc::new(Protobuf));
     let admin = UserInfo::new("admin", &["system:masters"]);
     config.authenticators.push(Arc::new(StaticTokens::new().with(TOKEN, admin)));
     config.authorizers = vec![Arc::new(Masters), Arc::new(Rbac::default())];
