@@ -1,0 +1,7 @@
+//! The embedded cluster as tests use it: a plain `kube::Client`, controllers that do their work, nothing on a socket.
+
+mod garbage;
+mod namespaces;
+mod nodes;
+mod plain_client;
+mod workloads;

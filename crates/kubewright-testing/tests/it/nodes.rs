@@ -1,0 +1,59 @@
+//! Simulated nodes, the scheduler and the kubelet.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kubewright_testing::{BoxError, ClusterConfig, TestCluster, eventually};
+use serde_json::{Value, json};
+
+fn pod(name: &str, spec: Value) -> Pod {
+    let mut spec = spec;
+    spec["containers"] = json!([{"name": "c", "image": "i"}]);
+    serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+}
+
+async fn runs(pods: &Api<Pod>, name: &str) -> Result<bool, BoxError> {
+    Ok(pods.get(name).await?.status.and_then(|status| status.phase).as_deref() == Some("Running"))
+}
+
+#[tokio::test]
+async fn a_pod_waits_until_a_node_takes_it() -> Result<(), BoxError> {
+    let cluster = TestCluster::with(ClusterConfig { nodes: 1, ..ClusterConfig::default() }).await?;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    let nodes: Api<Node> = Api::all(cluster.client());
+    pods.create(&PostParams::default(), &pod("picky", json!({"nodeSelector": {"disk": "ssd"}}))).await?;
+    eventually!(cluster, "the pod says why it waits", {
+        let conditions =
+            pods.get("picky").await?.status.and_then(|status| status.conditions).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("Unschedulable"))
+    });
+    let label = json!({"metadata": {"labels": {"disk": "ssd"}}});
+    nodes.patch("node-0", &PatchParams::default(), &Patch::Merge(label)).await?;
+    eventually!(cluster, "the pod runs", runs(&pods, "picky").await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_a_user_creates_becomes_ready_and_its_pods_go_with_it() -> Result<(), BoxError> {
+    let cluster = TestCluster::with(ClusterConfig::default()).await?;
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": "mine"}}))?;
+    nodes.create(&PostParams::default(), &node).await?;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    pods.create(&PostParams::default(), &pod("p", json!({}))).await?;
+    eventually!(cluster, "the pod runs on it", runs(&pods, "p").await?);
+    nodes.delete("mine", &DeleteParams::default()).await?;
+    eventually!(cluster, "the pod goes", pods.get_opt("p").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_pod_goes_at_once_whatever_its_grace_period() -> Result<(), BoxError> {
+    let cluster = TestCluster::start().await?;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    pods.create(&PostParams::default(), &pod("p", json!({"terminationGracePeriodSeconds": 3600}))).await?;
+    eventually!(cluster, "the pod runs", runs(&pods, "p").await?);
+    pods.delete("p", &DeleteParams::default()).await?;
+    eventually!(cluster, "the pod goes", pods.get_opt("p").await?.is_none());
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Existing kube-rs code runs against a test cluster as it is.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kubewright_testing::{BoxError, TestCluster};
+use serde_json::json;
+
+fn map(name: &str) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": {"app": "x"}}, "data": {"k": "v"}}))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_config_map_is_created_listed_patched_watched_and_deleted() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let namespace = cluster.namespace("plain").await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(namespace.client());
+    let created = maps.create(&PostParams::default(), &map("a")).await?;
+    let version = created.metadata.resource_version.clone().unwrap_or_default();
+
+    maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"k": "w"}}))).await?;
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"other": "1"}});
+    let after = maps.patch("a", &PatchParams::apply("me"), &Patch::Apply(&applied)).await?;
+    assert_eq!(after.data.unwrap_or_default().len(), 2);
+    assert_eq!(maps.list(&ListParams::default().labels("app=x")).await?.items.len(), 1);
+    assert_eq!(maps.list(&ListParams::default().labels("app=y")).await?.items.len(), 0);
+    maps.delete("a", &DeleteParams::default()).await?;
+
+    let events: Vec<&str> = maps
+        .watch(&WatchParams::default(), &version)
+        .await?
+        .take(3)
+        .map_ok(|event| match event {
+            WatchEvent::Added(_) => "added",
+            WatchEvent::Modified(_) => "modified",
+            WatchEvent::Deleted(_) => "deleted",
+            WatchEvent::Bookmark(_) | WatchEvent::Error(_) => "other",
+        })
+        .try_collect()
+        .await?;
+    assert_eq!(events, ["modified", "modified", "deleted"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_update_of_a_stale_object_is_a_conflict() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let stale = maps.create(&PostParams::default(), &map("a")).await?;
+    maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"k": "w"}}))).await?;
+    let refused = maps.replace("a", &PostParams::default(), &stale).await;
+    assert!(
+        matches!(refused, Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "Conflict")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_test_gets_a_namespace_of_its_own() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let (one, two) = (cluster.namespace("mine").await?, cluster.namespace("mine").await?);
+    assert_ne!(one.name(), two.name());
+    let maps: Api<ConfigMap> = Api::default_namespaced(one.client());
+    maps.create(&PostParams::default(), &map("a")).await?;
+    let others: Api<ConfigMap> = Api::default_namespaced(two.client());
+    assert!(others.get_opt("a").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dump_names_the_objects_and_not_what_every_cluster_has() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    Api::<ConfigMap>::default_namespaced(cluster.client())
+        .create(&PostParams::default(), &map("telling"))
+        .await?;
+    let dump = cluster.dump().await;
+    assert!(dump.contains("ConfigMap default/telling"), "{dump}");
+    assert!(!dump.contains("Namespace kube-system"), "{dump}");
+    Ok(())
+}
