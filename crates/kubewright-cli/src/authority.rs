@@ -26,7 +26,8 @@ pub fn load_or_create(kubeconfig: &Path) -> anyhow::Result<Authority> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
-    write_private(&path, &(authority.certificate_pem() + &authority.key_pem()))
+    // The key comes first: readers of keys look at the first block alone.
+    write_private(&path, &(authority.key_pem() + &authority.certificate_pem()))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(authority)
 }

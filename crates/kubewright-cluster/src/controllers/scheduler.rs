@@ -1,5 +1,6 @@
 //! The scheduler: binds pods to nodes that take them. Filters first, then the node with the fewest pods; no preemption.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
@@ -7,8 +8,9 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::Api;
 use kube::api::PostParams;
-use kubewright::cache::Index;
-use kubewright::{Action, Context, Controller, Event, Permit, Reconciler, Result, Verb};
+use kubewright::cache::{Cached, Index};
+use kubewright::{Action, Context, Controller, Event, Key, Permit, Reconciler, Result, Verb};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{pods, time};
@@ -17,12 +19,16 @@ use super::{pods, time};
 const NAME: &str = "default-scheduler";
 
 /// Binds pods.
-pub struct Scheduler;
+#[derive(Default)]
+pub struct Scheduler {
+    /// Pods bound a moment ago that the cache does not show as bound yet, by uid.
+    assumed: Mutex<HashMap<String, String>>,
+}
 
 impl Scheduler {
     /// The controller of all pods that wait for a node. One at a time: each choice sees the ones before.
     pub fn controller() -> Controller {
-        Controller::new(Scheduler)
+        Controller::new(Scheduler::default())
             .named(NAME)
             .permits(Permit::on_sub::<Pod>("binding", [Verb::Create]))
             .index(Index::path::<Pod>(pods::NODE_NAME))
@@ -33,6 +39,18 @@ impl Scheduler {
 
 impl Reconciler for Scheduler {
     type Object = Pod;
+
+    async fn deleted(&self, _: &Key, cx: &Context) -> Result<Action> {
+        // A pod that went before it was seen as bound must not be counted for ever.
+        let assumed: Vec<String> = self.assumed.lock().keys().cloned().collect();
+        if !assumed.is_empty() {
+            let there = cx.list::<Pod>().raw().await?;
+            self.assumed
+                .lock()
+                .retain(|uid, _| !assumed.contains(uid) || there.iter().any(|pod| pod.uid() == uid));
+        }
+        Ok(Action::done())
+    }
 
     async fn reconcile(&self, pod: Arc<Pod>, cx: &Context) -> Result<Action> {
         let Some(spec) = pod.spec.as_ref().filter(|_| is_waiting(&pod)) else { return Ok(Action::never()) };
@@ -45,13 +63,21 @@ impl Reconciler for Scheduler {
                 continue;
             }
             let name = node.metadata.name.as_deref().unwrap_or_default();
-            let load = cx.list::<Pod>().indexed(pods::NODE_NAME, name).raw().await?.len();
+            let load = self.load(name, &cx.list::<Pod>().indexed(pods::NODE_NAME, name).raw().await?);
             if best.is_none_or(|found| (load, name) < found) {
                 best = Some((load, name));
             }
         }
         match best {
-            Some((_, node)) => bind(&pod, node, cx).await,
+            Some((_, node)) => {
+                let uid = pod.metadata.uid.clone().unwrap_or_default();
+                self.assumed.lock().insert(uid.clone(), node.to_owned());
+                let bound = bind(&pod, node, cx).await;
+                if bound.is_err() {
+                    self.assumed.lock().remove(&uid);
+                }
+                bound
+            }
             None => {
                 let message = refusals.message(nodes.len());
                 if unschedulable(&pod).as_deref() != Some(&message) {
@@ -62,6 +88,17 @@ impl Reconciler for Scheduler {
                 Ok(Action::done())
             }
         }
+    }
+}
+
+impl Scheduler {
+    /// How many pods a node has, with those that were bound to it a moment ago.
+    fn load(&self, node: &str, shown: &[Arc<Cached>]) -> usize {
+        let mut assumed = self.assumed.lock();
+        for pod in shown {
+            assumed.remove(pod.uid());
+        }
+        shown.len() + assumed.values().filter(|of| *of == node).count()
     }
 }
 

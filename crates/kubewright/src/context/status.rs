@@ -47,8 +47,12 @@ impl Context {
                 return Ok(());
             }
         }
-        let result = self.apply_value(&target, &wish).await?;
-        self.scoped.memory.applied(&key, target, &wish, &result);
+        match self.apply_value(&target, &wish).await {
+            Ok(result) => self.scoped.memory.applied(&key, target, &wish, &result),
+            // Gone meanwhile, or another object of that name by now: there is nobody to report of.
+            Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, Repli
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _};
-use kubewright::{Action, Context, Controller, Event, Reconciler, Result};
+use kubewright::{Action, Context, Controller, Event, Reconciler, Result, Verb};
 use serde_json::json;
 
 use super::labels;
@@ -25,7 +25,7 @@ pub struct Deployments;
 impl Deployments {
     /// The controller of all Deployments.
     pub fn controller() -> Controller {
-        Controller::new(Deployments).owns::<ReplicaSet>()
+        Controller::new(Deployments).owns::<ReplicaSet>().writes::<Deployment>([Verb::Patch])
     }
 }
 
