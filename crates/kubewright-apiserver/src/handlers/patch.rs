@@ -143,7 +143,8 @@ impl Patch {
         };
         for (field, text) in [("kind", expected.kind.to_string()), ("apiVersion", expected.api_version())] {
             let found = meta::top(&patched, field);
-            if found != text {
+            // A built-in kind is known without being named.
+            if found != text && (expected.custom || !found.is_empty()) {
                 return Err(refused(if found.is_empty() && field == "kind" {
                     format!("Object 'Kind' is missing in '{patched}'")
                 } else {
@@ -179,8 +180,8 @@ fn apply(writer: &Writer<'_>, live: Option<&Value>, patch: &Value) -> Result<Val
     match options.field_validation {
         FieldValidation::Strict if !writer.patch_faults.is_empty() => {
             return Err(Status::bad_request(format!(
-                "error strict decoding patch: {}",
-                writer.patch_faults.join(", ")
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+                writer.patch_faults.join("\n  ")
             )));
         }
         FieldValidation::Warn => body::warn(call, &writer.patch_faults),

@@ -49,7 +49,7 @@ pub(super) async fn serve(
             let entry = call.core.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
             let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
             let object = call.decode_one(&entry.value, entry.revision).await?;
-            return call.answer(200, output, view(call, facts, &object)?);
+            return call.answer(200, output, shown(view(call, facts, &object)?));
         }
         Verb::Update => {
             let output = output(call)?;
@@ -70,7 +70,13 @@ pub(super) async fn serve(
     writer.patch_faults = faults;
     let edit = Edit { facts: facts.clone(), schema: schema.clone(), how };
     let written = writer.update(Change::Scale(Box::new(edit))).await?;
-    call.answer(200, output, view(call, facts, &written.object)?)
+    call.answer(200, output, shown(view(call, facts, &written.object)?))
+}
+
+/// A Scale as clients see it: without owners.
+fn shown(mut scale: Value) -> Value {
+    meta::remove(&mut scale, "managedFields");
+    scale
 }
 
 fn output(call: &Call) -> Result<Output, Status> {
@@ -169,7 +175,8 @@ impl Edit {
     pub fn apply(&self, writer: &Writer<'_>, old: &Value) -> Result<Value, Status> {
         let call = writer.call;
         let before = view(call, &self.facts, old)?;
-        let fields = FieldManager::single("autoscaling/v1", "Scale", self.schema.clone());
+        let fields =
+            FieldManager::single("autoscaling/v1", "Scale", self.schema.clone()).on_subresource("scale");
         let manager = writer.options.manager(call.user_agent());
         let scale = match &self.how {
             How::Replace(scale) => {
