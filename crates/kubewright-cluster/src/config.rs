@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use kubewright_apiserver::authn::TokenFileError;
+use kubewright_apiserver::bootstrap::BootstrapError;
 use kubewright_apiserver::server::{ListenError, StartError};
+use kubewright_kinds::admission::PluginError;
 use kubewright_pki::{Authority, PkiError};
 use thiserror::Error;
 
@@ -87,13 +89,19 @@ pub enum ClusterError {
         /// The cause.
         source: ListenError,
     },
-    /// A bootstrap object was refused.
-    #[error("the bootstrap object {object} was refused: {answer}")]
-    Bootstrap {
-        /// Kind and name.
-        object: String,
-        /// What the server answered.
-        answer: String,
+    /// An admission plugin is unknown.
+    #[error("cannot set up admission")]
+    Admission(#[source] PluginError),
+    /// The objects that every cluster has can't be written.
+    #[error("cannot write the bootstrap objects")]
+    Bootstrap(#[source] BootstrapError),
+    /// A simulated node was refused.
+    #[error("cannot create simulated node {index}")]
+    Nodes {
+        /// Its number.
+        index: usize,
+        /// The cause.
+        source: Box<kube::Error>,
     },
     /// The kubeconfig can't be read back.
     #[error("cannot put the kubeconfig together")]

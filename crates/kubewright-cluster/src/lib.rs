@@ -67,15 +67,17 @@ impl Cluster {
         let server = Server::new(server_config(&config, service_range, &authority, Arc::clone(&store))?)
             .await
             .map_err(ClusterError::Start)?;
-        bootstrap::install(&server, &bootstrap::objects(&config, service_range)).await?;
         let listener = match config.bind {
             Some(address) => Some(listen(&server, address, service_range, &authority).await?),
             None => None,
         };
+        let address = listener.as_ref().map(Listener::address);
+        bootstrap::install(&server, service_range, address).await?;
         let (stop, stopped) = watch::channel(false);
         let mut cluster = Self { server, listener, authority, stop, tasks: Vec::new() };
         cluster.tasks.push(tokio::spawn(compact(store, config.compaction_interval)));
         if config.controllers {
+            bootstrap::create_nodes(cluster.client(), config.nodes).await?;
             cluster.run_controllers(stopped);
         }
         Ok(cluster)
@@ -182,7 +184,7 @@ fn server_config(
             .map_err(|source| ClusterError::ParseTokens { path: path.clone(), source })?;
         server.authenticators.push(Arc::new(tokens));
     }
-    bootstrap::kinds(&mut server, config, service_range);
+    bootstrap::kinds(&mut server, config, service_range)?;
     Ok(server)
 }
 

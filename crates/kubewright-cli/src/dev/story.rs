@@ -226,11 +226,17 @@ fn title(kind: &str, object: &DynamicObject) -> String {
     }
 }
 
+/// Scalars of a status that tell a human nothing.
+const DULL: [&str; 3] = ["observedGeneration", "qosClass", "collisionCount"];
+
 /// What is worth telling of an object: the scalars of its status, its conditions, where it runs, whether it is going.
 fn facts(object: &DynamicObject) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let status = &object.data["status"];
     for (name, value) in status.as_object().into_iter().flatten() {
+        if DULL.contains(&name.as_str()) {
+            continue;
+        }
         match value {
             Value::String(text) if !name.ends_with("Time") && !name.ends_with("IP") => {
                 facts.insert(name.clone(), text.clone());
