@@ -94,6 +94,9 @@ fn assign(pod: &mut Value, node: &str, binding: &Value, now: &str) {
     for (key, value) in crate::fields::entries(binding, &["metadata", "annotations"]) {
         meta::set_annotation(pod, key, value.as_str().unwrap_or_default());
     }
+    for (key, value) in crate::fields::entries(binding, &["metadata", "labels"]) {
+        meta::set_label(pod, key, value.as_str().unwrap_or_default());
+    }
     let Some(status) = object_mut(pod, &["status"]) else { return };
     let condition =
         json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
@@ -381,9 +384,15 @@ mod tests {
     #[test]
     fn binding_sets_node_annotations_and_condition() {
         let mut pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending"}});
-        assign(&mut pod, "n1", &json!({"metadata": {"annotations": {"a": "b"}}}), "now");
+        assign(
+            &mut pod,
+            "n1",
+            &json!({"metadata": {"annotations": {"a": "b"}, "labels": {"zone": "z"}}}),
+            "now",
+        );
         assert_eq!(pod["spec"]["nodeName"], "n1");
         assert_eq!(pod["metadata"]["annotations"], json!({"a": "b"}));
+        assert_eq!(pod["metadata"]["labels"], json!({"zone": "z"}));
         assert_eq!(pod["status"]["conditions"][0]["status"], "True");
     }
 }

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod bootstrap;
 pub mod canonical;
 pub mod catalogue;
+mod connections;
 mod convert;
 mod defaults;
 mod fields;

@@ -13,6 +13,7 @@ use kubewright_apiserver::reviews;
 
 use crate::actions::{Binding, Eviction, NoConnection};
 use crate::catalogue::{Catalogue, ResourceFacts, SubresourceFacts};
+use crate::connections::Admitted;
 use crate::convert::{AutoscalerConverter, EventConverter};
 use crate::defaults::{cluster, storage};
 use crate::strategies::rbac::NoEscalation;
@@ -135,7 +136,7 @@ fn subresource(
         ("pods", "binding") => SubresourceAction::Action(Arc::new(Binding)),
         ("pods", "eviction") => SubresourceAction::Action(Arc::new(Eviction)),
         ("serviceaccounts", "token") => SubresourceAction::Action(options.token.clone()?),
-        _ => SubresourceAction::Connect(Arc::clone(&options.connect)),
+        _ => SubresourceAction::Connect(Arc::new(Admitted(Arc::clone(&options.connect)))),
     };
     let (group, version) = sub.group_version.unwrap_or((facts.group, facts.version));
     // Kinds that only a subresource takes are in no table.

@@ -95,6 +95,27 @@ impl Attributes<'_> {
     }
 }
 
+/// The two halves of admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Plugins may change the object.
+    Mutate,
+    /// Plugins may refuse it.
+    Validate,
+}
+
+/// Runs the server's plugins in order, until one refuses.
+pub(crate) async fn run(attributes: &mut Attributes<'_>, phase: Phase) -> Result<(), Status> {
+    let (core, operation) = (attributes.core, attributes.operation);
+    for plugin in core.admission().iter().filter(|p| p.handles(operation)) {
+        match phase {
+            Phase::Mutate => plugin.mutate(attributes).await?,
+            Phase::Validate => plugin.validate(attributes).await?,
+        }
+    }
+    Ok(())
+}
+
 /// One admission plugin.
 pub trait Admission: Send + Sync {
     /// Its name, as `--disable-admission-plugins` takes it.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::body::{self, Expected};
 use super::{Call, managers, metadata, read_body};
-use crate::admission::Operation;
+use crate::admission::{self, Operation, Phase};
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::params::WriteKind;
 use crate::request::{Transform, WriteOptions};
@@ -29,6 +29,36 @@ fn context<'a>(call: &'a Call, options: &'a Value, operation: Operation, dry_run
         options,
         now: call.core.now(),
     }
+}
+
+/// Runs all of admission over what is asked for; gives it back as plugins made it.
+async fn admit(cx: &WriteContext<'_>, call: &Call, object: Value) -> Result<Value, Status> {
+    if cx.core.admission().is_empty() {
+        return Ok(object);
+    }
+    let name = if cx.name.is_empty() { meta::name(&object).to_string() } else { cx.name.to_string() };
+    let mut attributes = admission::Attributes {
+        core: cx.core,
+        operation: cx.operation,
+        resource: cx.resource,
+        subresource: cx.subresource,
+        namespace: cx.namespace,
+        name: &name,
+        object: Some(object),
+        old: None,
+        options: cx.options,
+        dry_run: cx.dry_run,
+        user: cx.user,
+        now: cx.now,
+        warnings: Vec::new(),
+    };
+    let mut outcome = admission::run(&mut attributes, Phase::Mutate).await;
+    if outcome.is_ok() {
+        outcome = admission::run(&mut attributes, Phase::Validate).await;
+    }
+    attributes.warnings.drain(..).for_each(|text| call.warn(text));
+    outcome?;
+    attributes.object.ok_or_else(|| Status::internal("an admission plugin lost the object"))
 }
 
 /// A request to a computed resource.
@@ -53,6 +83,7 @@ pub(super) async fn computed(
             let object = managers::update(call, None, object, &manager, call.core.now());
             let as_object = options.to_object("CreateOptions");
             let cx = context(call, &as_object, Operation::Create, options.dry_run);
+            let object = admit(&cx, call, object).await?;
             let answer = answers.create(&cx, object).await?;
             Ok(respond::value(201, output, &answer))
         }
@@ -108,6 +139,7 @@ pub(super) async fn run(call: &Call, action: Arc<dyn Action>, body: RequestBody)
     }
     let as_object = options.to_object("CreateOptions");
     let cx = context(call, &as_object, Operation::Create, options.dry_run);
+    let object = admit(&cx, call, object).await?;
     let answer = action.run(&cx, object).await?;
     Ok(respond::value(answer.code, output, &answer.body))
 }
@@ -132,6 +164,9 @@ pub(super) async fn connect(
     }
     let path = call.info.parts.get(3..).unwrap_or_default().join("/");
     let cx = context(call, &Value::Null, Operation::Connect, false);
+    if let Some(asked) = connect.options(&cx, &path, &call.info.query) {
+        admit(&cx, call, asked).await?;
+    }
     let request = http::Request::from_parts(call.parts.clone(), body);
     connect.connect(&cx, &path, request).await
 }

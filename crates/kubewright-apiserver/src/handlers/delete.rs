@@ -11,7 +11,7 @@ use kubewright_storage::{Entry, Expect, StoreError};
 use serde_json::{Value, json};
 
 use super::{Call, read_body, store_failure};
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Phase};
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::{DeleteOptions, Input, Transform};
 use crate::resources::{Propagation, RequestBody, WriteContext, splice};
@@ -418,20 +418,9 @@ async fn admit(
         now,
         warnings: Vec::new(),
     };
-    let mut outcome = Ok(());
-    for validate in [false, true] {
-        for plugin in call.core.admission().iter().filter(|p| p.handles(Operation::Delete)) {
-            outcome = match validate {
-                false => plugin.mutate(&mut attributes).await,
-                true => plugin.validate(&mut attributes).await,
-            };
-            if outcome.is_err() {
-                break;
-            }
-        }
-        if outcome.is_err() {
-            break;
-        }
+    let mut outcome = admission::run(&mut attributes, Phase::Mutate).await;
+    if outcome.is_ok() {
+        outcome = admission::run(&mut attributes, Phase::Validate).await;
     }
     attributes.warnings.drain(..).for_each(|text| call.warn(text));
     outcome

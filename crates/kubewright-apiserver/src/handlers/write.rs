@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::body::{self, Expected};
 use super::get::is_plain;
 use super::{Call, managers, metadata, patch, read_body, scale, store_failure};
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Phase};
 use crate::authz::{self, Decision};
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::params::WriteKind;
@@ -195,16 +195,8 @@ impl<'c> Writer<'c> {
             now: self.now,
             warnings: Vec::new(),
         };
-        let mut outcome = Ok(());
-        for plugin in call.core.admission().iter().filter(|p| p.handles(operation)) {
-            outcome = match validate {
-                false => plugin.mutate(&mut attributes).await,
-                true => plugin.validate(&mut attributes).await,
-            };
-            if outcome.is_err() {
-                break;
-            }
-        }
+        let phase = if validate { Phase::Validate } else { Phase::Mutate };
+        let outcome = admission::run(&mut attributes, phase).await;
         attributes.warnings.drain(..).for_each(|text| call.warn(text));
         outcome?;
         attributes.object.ok_or_else(|| Status::internal("an admission plugin lost the object"))

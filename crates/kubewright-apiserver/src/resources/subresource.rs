@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Strategy, Verbs, WriteContext};
 use crate::BoxFuture;
+use crate::request::Query;
 use crate::server::ServerBody;
 
 /// One subresource.
@@ -75,6 +76,13 @@ pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + S
 
 /// A subresource that takes over the connection.
 pub trait Connect: Send + Sync {
+    /// What a request asks for as an object of the subresource's kind, such as PodExecOptions: what admission sees.
+    /// `None` where nothing is asked to be admitted, such as a plain read.
+    fn options(&self, cx: &WriteContext<'_>, path: &str, query: &Query) -> Option<Value> {
+        let _ = (cx, path, query);
+        None
+    }
+
     /// Answers. `path` is what follows the subresource's name in the URL.
     fn connect<'a>(
         &'a self,
