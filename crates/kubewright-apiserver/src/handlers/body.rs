@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Call;
 use crate::request::{BodyDecoder, FieldValidation, Input};
-use crate::resources::Resource;
+use crate::resources::{Resource, Table};
 
 /// The kind that an endpoint takes.
 pub(super) struct Expected<'a> {
@@ -139,16 +139,19 @@ fn foreign(
 
 /// Gives a decoded object the shape of its kind: metadata as it is encoded again, custom resources pruned.
 pub(super) fn settle(decoded: &mut Decoded, expected: &Expected<'_>) -> Result<(), String> {
-    if let Value::Object(fields) = &mut decoded.value {
+    if let Value::Object(fields) = &mut decoded.value
+        && !expected.custom
+    {
         fields.insert("kind".into(), expected.kind.into());
         fields.insert("apiVersion".into(), expected.api_version().into());
     }
     if expected.custom {
         let any = SchemaRef::default();
         let schema = expected.schema.unwrap_or(&any);
-        let mut unknown = embedded::coerce(&mut decoded.value, schema, true, false, &Path::ROOT)
+        let of_metadata = embedded::coerce(&mut decoded.value, schema, true, false, &Path::ROOT)
             .map_err(|error| error.to_string())?;
-        unknown.extend(schema::prune::prune(&mut decoded.value, schema, true));
+        let mut unknown = schema::prune::prune(&mut decoded.value, schema, true);
+        unknown.extend(of_metadata);
         decoded.strict.extend(unknown.iter().map(|path| format!("unknown field {}", quote(path))));
     } else if let Some(metadata) = decoded.value.get_mut("metadata") {
         let settled = schema::object_meta::decode(metadata, false).map_err(|error| error.to_string())?;
@@ -219,7 +222,8 @@ fn check_kind(call: &Call, object: &Value, expected: &Expected<'_>) -> Result<()
     let kind = if kind.is_empty() { expected.kind } else { kind };
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let table = call.core.table();
-    let is_known = table.by_kind(group, version, kind).is_some()
+    let is_known = is_older(&table, group, version, kind)
+        || table.by_kind(group, version, kind).is_some()
         || kind.strip_suffix("List").is_some_and(|item| table.by_kind(group, version, item).is_some());
     let handled = |error: String| {
         Err(Status::bad_request(format!(
@@ -244,6 +248,32 @@ fn check_kind(call: &Call, object: &Value, expected: &Expected<'_>) -> Result<()
         ));
     }
     Err(other_version(api_version, &wanted))
+}
+
+/// Whether a kind of a group was served in that version by releases before, which clients may still send.
+fn is_older(table: &Table, group: &str, version: &str, kind: &str) -> bool {
+    const OLDER: [(&str, &[&str]); 18] = [
+        ("admissionregistration.k8s.io", &["v1alpha1", "v1beta1"]),
+        ("apiextensions.k8s.io", &["v1beta1"]),
+        ("apiregistration.k8s.io", &["v1beta1"]),
+        ("apps", &["v1beta1", "v1beta2"]),
+        ("authentication.k8s.io", &["v1alpha1", "v1beta1"]),
+        ("authorization.k8s.io", &["v1beta1"]),
+        ("batch", &["v1beta1"]),
+        ("certificates.k8s.io", &["v1beta1"]),
+        ("coordination.k8s.io", &["v1beta1"]),
+        ("discovery.k8s.io", &["v1beta1"]),
+        ("events.k8s.io", &["v1beta1"]),
+        ("flowcontrol.apiserver.k8s.io", &["v1beta1", "v1beta2", "v1beta3"]),
+        ("networking.k8s.io", &["v1beta1"]),
+        ("node.k8s.io", &["v1alpha1", "v1beta1"]),
+        ("policy", &["v1beta1"]),
+        ("rbac.authorization.k8s.io", &["v1alpha1", "v1beta1"]),
+        ("scheduling.k8s.io", &["v1alpha1", "v1beta1"]),
+        ("storage.k8s.io", &["v1alpha1", "v1beta1"]),
+    ];
+    let known = OLDER.iter().any(|(name, versions)| *name == group && versions.contains(&version));
+    known && table.resources().iter().any(|r| *r.group == *group && *r.kind == *kind)
 }
 
 fn other_version(found: &str, wanted: &str) -> Status {

@@ -4,7 +4,7 @@
 use kubewright_machinery::decode::{self, Decoded};
 use kubewright_machinery::meta;
 use kubewright_machinery::patch::{self as machinery, json, merge, strategic};
-use kubewright_machinery::schema::SchemaRef;
+use kubewright_machinery::schema::{self, SchemaRef};
 use kubewright_machinery::status::Status;
 use serde_json::Value;
 
@@ -143,8 +143,9 @@ impl Patch {
         };
         for (field, text) in [("kind", expected.kind.to_string()), ("apiVersion", expected.api_version())] {
             let found = meta::top(&patched, field);
-            // A built-in kind is known without being named.
-            if found != text && (expected.custom || !found.is_empty()) {
+            // A built-in kind is known without being named; validation says what is wrong with that of a custom resource.
+            let wrong = if expected.custom { found.is_empty() } else { !found.is_empty() && found != text };
+            if wrong {
                 return Err(refused(if found.is_empty() && field == "kind" {
                     format!("Object 'Kind' is missing in '{patched}'")
                 } else {
@@ -194,6 +195,10 @@ fn apply(writer: &Writer<'_>, live: Option<&Value>, patch: &Value) -> Result<Val
             .map_err(|e| Status::internal(format!("failed to convert new object: {e}")))?,
     };
     body::settle(&mut decoded, &expected).map_err(Status::internal)?;
-    default(&call.resource, &mut decoded.value);
+    match expected.custom {
+        // What is applied is not decoded again: nulls stay, for validation to judge.
+        true => schema::default::fill(&mut decoded.value, &call.resource.schema),
+        false => default(&call.resource, &mut decoded.value),
+    }
     Ok(decoded.value)
 }

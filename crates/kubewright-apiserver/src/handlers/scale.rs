@@ -20,6 +20,9 @@ use crate::request::{Output, WriteOptions};
 use crate::resources::{RequestBody, ScaleFacts, Verb};
 use crate::server::Response;
 
+/// The replicas of a Scale whose object has none: whoever writes it back unchanged wrote nothing.
+const UNSET: i64 = i32::MIN as i64;
+
 /// A write of a Scale.
 pub(super) struct Edit {
     facts: ScaleFacts,
@@ -49,6 +52,12 @@ pub(super) async fn serve(
             let entry = call.core.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
             let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
             let object = call.decode_one(&entry.value, entry.revision).await?;
+            if replicas(facts, &object).is_none() {
+                return Err(Status::internal(format!(
+                    "the spec replicas field {} does not exist",
+                    field::quote(&facts.spec_replicas)
+                )));
+            }
             return call.answer(200, output, shown(view(call, facts, &object)?));
         }
         Verb::Update => {
@@ -131,14 +140,14 @@ fn selector(object: &Value) -> Result<LabelSelector, kubewright_machinery::selec
     }
 }
 
+/// The replicas wanted, where the object says so.
+fn replicas(facts: &ScaleFacts, object: &Value) -> Option<i64> {
+    at(object, &facts.spec_replicas).and_then(Value::as_i64)
+}
+
 /// The Scale of an object.
 fn view(call: &Call, facts: &ScaleFacts, object: &Value) -> Result<Value, Status> {
-    let Some(replicas) = at(object, &facts.spec_replicas).and_then(Value::as_i64) else {
-        return Err(Status::internal(format!(
-            "the spec replicas field {} does not exist",
-            field::quote(&facts.spec_replicas)
-        )));
-    };
+    let replicas = replicas(facts, object).unwrap_or(0);
     let observed = at(object, &facts.status_replicas).and_then(Value::as_i64).unwrap_or(0);
     let selector = match at(object, &facts.selector) {
         Some(Value::String(text)) => text.clone(),
@@ -174,10 +183,23 @@ impl Edit {
     /// The object after the write, with its managedFields.
     pub fn apply(&self, writer: &Writer<'_>, old: &Value) -> Result<Value, Status> {
         let call = writer.call;
-        let before = view(call, &self.facts, old)?;
+        let mut before = view(call, &self.facts, old)?;
+        if replicas(&self.facts, old).is_none() {
+            before["spec"]["replicas"] = json!(UNSET);
+        }
         let fields =
             FieldManager::single("autoscaling/v1", "Scale", self.schema.clone()).on_subresource("scale");
         let manager = writer.options.manager(call.user_agent());
+        let update = |before: &Value, mut scale: Value| {
+            if !call.resource.custom {
+                return fields.update(Some(before), scale, &manager, writer.now);
+            }
+            match meta::get(before, "managedFields") {
+                Some(owners) => meta::set(&mut scale, "managedFields", owners.clone()),
+                None => drop(meta::remove(&mut scale, "managedFields")),
+            }
+            scale
+        };
         let scale = match &self.how {
             How::Replace(scale) => {
                 if !meta::uid(scale).is_empty() && meta::uid(scale) != meta::uid(old) {
@@ -188,7 +210,17 @@ impl Edit {
                     );
                     return Err(call.conflict(&call.info.name, why));
                 }
-                fields.update(Some(&before), scale.clone(), &manager, writer.now)
+                update(&before, scale.clone())
+            }
+            // A custom resource's definition does not describe Scales: nobody can own fields of one.
+            How::Patch(Patch::Apply(_)) if call.resource.custom => {
+                let why = format!(
+                    "failed to create typed patch object ({}/{}; autoscaling/v1, Kind=Scale): no corresponding type \
+                     for autoscaling/v1, Kind=Scale",
+                    call.namespace(),
+                    call.info.name
+                );
+                return Err(Status::failure(500, "", why));
             }
             How::Patch(Patch::Apply(patch)) => {
                 let options = &writer.options;
@@ -205,12 +237,19 @@ impl Edit {
                     custom: false,
                 };
                 let scale = patch.change(writer, &before, &expected, &self.schema)?;
-                fields.update(Some(&before), scale, &manager, writer.now)
+                update(&before, scale)
             }
         };
         metadata::check_name(&scale, &call.info.name)?;
         let replicas = at(&scale, ".spec.replicas").and_then(Value::as_i64).unwrap_or(0);
-        if replicas < 0 {
+        if replicas == UNSET {
+            return Err(Status::bad_request(format!(
+                "the spec replicas field {} cannot be empty",
+                field::quote(&self.facts.spec_replicas)
+            )));
+        }
+        // Custom resources are judged by their schema.
+        if replicas < 0 && !call.resource.custom {
             let spec = Path::new("spec");
             let error = field::Error::invalid(
                 &spec.child("replicas"),
@@ -224,6 +263,8 @@ impl Edit {
         set(&mut object, &path, json!(replicas));
         match meta::get(&scale, "resourceVersion") {
             Some(version) => meta::set(&mut object, "resourceVersion", version.clone()),
+            // Custom resources allow no unconditional update, but Scales without a version mean the newest object.
+            None if call.resource.custom => {}
             None => drop(meta::remove(&mut object, "resourceVersion")),
         }
         if let (Ok(owners), Ok(owners_of_scale)) = (Managers::of(old), Managers::of(&scale)) {

@@ -39,7 +39,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response, Status> {
         options.fields = named(&options, &call.info.name)?;
     }
     let selection = Selection::new(&call.resource, &options)?;
-    let asked = parse_revision(&options.resource_version).map_err(Status::bad_request)?;
+    let asked = parse_revision(&options.resource_version).map_err(|why| Status::failure(500, "", why))?;
     let table_form = match output.transform {
         Transform::Table { beta } => Some(call.table_form(beta)?),
         _ => None,

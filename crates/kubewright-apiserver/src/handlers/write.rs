@@ -340,7 +340,15 @@ impl<'c> Writer<'c> {
             return Ok(());
         }
         let resource = &self.call.resource;
-        Err(Status::invalid(&resource.group, &resource.kind, meta::name(object), errors))
+        let (group, kind) = match resource.custom {
+            // Their kind may be what is wrong.
+            true => (
+                meta::api_version(object).rsplit_once('/').map_or("", |(group, _)| group),
+                meta::kind(object),
+            ),
+            false => (&*resource.group, &*resource.kind),
+        };
+        Err(Status::invalid(group, kind, meta::name(object), errors))
     }
 
     /// Who creates by update needs the right to create.

@@ -23,7 +23,7 @@ pub(super) fn serve(
 ) -> Option<Result<Response, Status>> {
     let segments: Vec<&str> = info.path.trim_matches('/').split('/').collect();
     let document = match segments.as_slice() {
-        ["openapi", rest @ ..] => return openapi(core, table, rest, parts),
+        ["openapi", rest @ ..] if !info.path.ends_with('/') => return openapi(core, table, rest, parts),
         ["api" | "apis"] => {
             let core_group = segments[0] == "api";
             match aggregated_form(&parts.headers) {

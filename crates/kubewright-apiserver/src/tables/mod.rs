@@ -27,9 +27,11 @@ impl Include {
             None | Some("" | "Metadata") => Ok(Include::Metadata),
             Some("None") => Ok(Include::None),
             Some("Object") => Ok(Include::Object),
-            Some(other) => {
-                Err(Status::bad_request(format!("unrecognized includeObject value: {}", json!(other))))
-            }
+            Some(other) => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', \
+                 'Object', 'None', or empty",
+                json!(other)
+            ))),
         }
     }
 }

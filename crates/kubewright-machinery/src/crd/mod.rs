@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::field::Path;
 use crate::schema::structural::{self, Node};
-use crate::schema::{Schema, SchemaRef};
+use crate::schema::{Schema, SchemaRef, embedded};
 
 pub mod columns;
 pub mod defaults;
@@ -331,6 +332,7 @@ fn storage_version_name(object: &Value) -> Option<&str> {
 fn drop_nulls(schema: &mut Value) {
     let Some(fields) = schema.as_object_mut() else { return };
     fields.retain(|_, value| !value.is_null());
+    shape_default(fields);
     for (key, value) in fields {
         match key.as_str() {
             "items" | "additionalProperties" | "not" | "additionalItems" => match value {
@@ -343,6 +345,17 @@ fn drop_nulls(schema: &mut Value) {
             }
             _ => {}
         }
+    }
+}
+
+/// Gives the metadata of embedded resources in a default the shape of ObjectMeta, as everywhere else; what is wrong
+/// with it stays, for validation to say.
+fn shape_default(fields: &mut Map<String, Value>) {
+    let Some(default) = fields.get("default").filter(|d| d.is_object() || d.is_array()) else { return };
+    let mut shaped = default.clone();
+    let parsed = structural::parse(&Value::Object(fields.clone()));
+    if embedded::coerce(&mut shaped, &parsed, parsed.embedded_resource, false, &Path::ROOT).is_ok() {
+        fields.insert("default".into(), shaped);
     }
 }
 

@@ -147,28 +147,21 @@ pub fn validate_annotations(
 /// Validates owner references: each complete, at most one controller.
 pub fn validate_owner_references(references: &[Value], path: &Path<'_>, errors: &mut Vec<Error>) {
     let mut controller: Option<String> = None;
-    for (i, reference) in references.iter().enumerate() {
-        let item = path.index(i);
+    for reference in references {
         let api_version = text(reference, "apiVersion");
-        let group_version = api_version.parse::<GroupVersion>();
-        if api_version.is_empty() {
-            errors.push(Error::required(&item.child("apiVersion"), "must not be empty"));
-        } else if !group_version.as_ref().is_ok_and(|gv| !gv.version.is_empty()) {
-            errors.push(Error::invalid(
-                &item.child("apiVersion"),
-                api_version,
-                "must be <group>/<version> or <version>",
-            ));
+        if !api_version.parse::<GroupVersion>().is_ok_and(|gv| !gv.version.is_empty()) {
+            let path = path.child("apiVersion");
+            errors.push(Error::invalid(&path, api_version, "version must not be empty"));
         }
         for field in ["kind", "name", "uid"] {
             if text(reference, field).is_empty() {
-                errors.push(Error::required(&item.child(field), "must not be empty"));
+                errors.push(Error::invalid(&path.child(field), "", "must not be empty"));
             }
         }
         let (kind, name) = (text(reference, "kind"), text(reference, "name"));
         if api_version == "v1" && kind == "Event" {
             errors.push(
-                Error::invalid(&item, reference.clone(), "/v1, Kind=Event is disallowed from being an owner")
+                Error::invalid(path, reference.clone(), "/v1, Kind=Event is disallowed from being an owner")
                     .showing(owner_text(reference)),
             );
         }

@@ -10,7 +10,7 @@ use super::Schema;
 /// defaults, in nested objects, lists and maps too.
 pub fn apply(value: &mut Value, schema: &Schema) {
     prune_nulls(value, Some(schema));
-    set(value, schema);
+    fill(value, schema);
 }
 
 fn prune_nulls(value: &mut Value, schema: Option<&Schema>) {
@@ -31,7 +31,8 @@ fn prune_nulls(value: &mut Value, schema: Option<&Schema>) {
     }
 }
 
-fn set(value: &mut Value, schema: &Schema) {
+/// Sets absent fields, and nulls where null is no value, to their defaults. Nulls that have no default stay.
+pub fn fill(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(fields) => {
             for (name, property) in &schema.properties {
@@ -47,14 +48,14 @@ fn set(value: &mut Value, schema: &Schema) {
             for (name, field) in fields.iter_mut() {
                 let Some(schema) = schema.field(name) else { continue };
                 replace_null(field, schema);
-                set(field, schema);
+                fill(field, schema);
             }
         }
         Value::Array(items) => {
             let Some(schema) = schema.items.as_deref() else { return };
             for item in items {
                 replace_null(item, schema);
-                set(item, schema);
+                fill(item, schema);
             }
         }
         _ => {}
