@@ -157,12 +157,26 @@ pub fn entries(raw: &[u8]) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
 /// Nesting that the scan follows; the same as the decoder's.
 const MAX_DEPTH: usize = 10_000;
 
-struct Cursor<'a> {
+/// A position in JSON bytes, for readers that need more than [`Header`], [`find`] and [`entries`]: it visits
+/// members and elements and moves behind values without building anything. No recursion.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
     json: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// A cursor before the first byte.
+    pub fn new(json: &'a [u8]) -> Self {
+        Self { json, at: 0 }
+    }
+
+    /// The first byte of the next value, which stays where it is; none at the end.
+    pub fn next_byte(&mut self) -> Option<u8> {
+        self.space();
+        self.peek()
+    }
+
     fn error(&self) -> ScanError {
         ScanError { at: self.at }
     }
@@ -186,8 +200,11 @@ impl<'a> Cursor<'a> {
         Err(self.error())
     }
 
-    /// Visits the members of an object until the visitor has had enough; it must consume the value.
-    fn object(
+    /// Visits the members of an object until the visitor has had enough (false); it must consume the value.
+    ///
+    /// # Errors
+    /// When the bytes are no object as far as they were read, or the visitor fails.
+    pub fn object(
         &mut self,
         mut visit: impl FnMut(&str, &mut Self) -> Result<bool, ScanError>,
     ) -> Result<(), ScanError> {
@@ -223,6 +240,34 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Visits the elements of an array; the visitor must consume each.
+    ///
+    /// # Errors
+    /// When the bytes are no array, or the visitor fails.
+    pub fn elements(
+        &mut self,
+        mut visit: impl FnMut(&mut Self) -> Result<(), ScanError>,
+    ) -> Result<(), ScanError> {
+        self.expect(b'[')?;
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            visit(self)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.error()),
+            }
+        }
+    }
+
     /// Moves behind a string; returns what stands between the quotes and whether it has escapes.
     fn string_span(&mut self) -> Result<(&'a [u8], bool), ScanError> {
         self.space();
@@ -246,7 +291,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a string; null reads as empty.
-    fn string(&mut self) -> Result<Cow<'a, str>, ScanError> {
+    ///
+    /// # Errors
+    /// When the next value is neither.
+    pub fn string(&mut self) -> Result<Cow<'a, str>, ScanError> {
         self.space();
         if self.json[self.at..].starts_with(b"null") {
             self.at += 4;
@@ -263,7 +311,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// Moves behind a value of any type and returns its bytes.
-    fn skip(&mut self) -> Result<&'a [u8], ScanError> {
+    ///
+    /// # Errors
+    /// When there is none, or it is cut off.
+    pub fn skip(&mut self) -> Result<&'a [u8], ScanError> {
         self.space();
         let start = self.at;
         match self.peek() {
@@ -377,6 +428,21 @@ mod tests {
         let header = Header::scan(cut).unwrap();
         assert_eq!((header.name.as_ref(), header.deleting), ("x", true));
         assert_eq!(Header::scan(br#"{"kind":"A","metadata":{"na"#).unwrap_err(), ScanError { at: 24 });
+    }
+
+    #[test]
+    fn a_cursor_visits_elements_up_to_the_end_of_their_array() {
+        let mut cursor = Cursor::new(br#" [ {"a":"]"} , [1], "x" ] tail"#);
+        let mut seen = Vec::new();
+        let end = cursor.elements(|cursor| {
+            seen.push(String::from_utf8_lossy(cursor.skip()?).into_owned());
+            Ok(())
+        });
+        assert_eq!((end, seen.join(" ")), (Ok(()), r#"{"a":"]"} [1] "x""#.to_owned()));
+        assert_eq!(cursor.next_byte(), Some(b't'));
+        assert_eq!(Cursor::new(b"[]").elements(|_| Err(ScanError { at: 0 })), Ok(()));
+        assert!(Cursor::new(b"[1 2]").elements(|cursor| cursor.skip().map(drop)).is_err());
+        assert!(Cursor::new(b"{}").elements(|_| Ok(())).is_err());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! here beyond their metadata.
 
 use bytes::{Bytes, BytesMut};
+use kubewright_machinery::scan::{Cursor, find};
 use serde::Deserialize;
 
 use super::object::{Cached, DecodeError};
-use super::scan::{Flow, Scanner};
 use crate::kind::Kind;
 
 /// Splits a stream of chunks into lines.
@@ -95,11 +95,14 @@ pub fn parse(line: &[u8], kind: &Kind) -> Result<Frame, DecodeError> {
             Err(error) => Frame::Undecodable(error),
         },
         "BOOKMARK" => {
-            let version = super::scan::find(object, &["metadata", "resourceVersion"])
+            let version = find(object, &["metadata", "resourceVersion"])
+                .ok()
+                .flatten()
                 .and_then(|text| serde_json::from_slice::<String>(text).ok())
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| bad("a bookmark has no resourceVersion"))?;
-            let ended = super::scan::find(object, &["metadata", "annotations", "k8s.io/initial-events-end"]);
+            let ended =
+                find(object, &["metadata", "annotations", "k8s.io/initial-events-end"]).ok().flatten();
             Frame::Bookmark { resource_version: version, initial_end: ended == Some(b"\"true\"") }
         }
         "ERROR" => match serde_json::from_slice::<StatusBody>(object) {
@@ -127,17 +130,19 @@ fn split(line: &[u8]) -> Option<(std::borrow::Cow<'_, str>, &[u8])> {
         }
     }
     let (mut event, mut object) = (None, None);
-    Scanner::new(line).members(|scanner, name, _| {
-        match name {
-            "type" => event = Some(scanner.string()?),
-            "object" => object = Some(scanner.skip()?),
-            _ => {
-                scanner.skip()?;
+    Cursor::new(line)
+        .object(|name, cursor| {
+            match name {
+                "type" => event = Some(cursor.string()?),
+                "object" => object = Some(cursor.skip()?),
+                _ => {
+                    cursor.skip()?;
+                }
             }
-        }
-        Some(Flow::Next)
-    })?;
-    Some((event?, &line[object?]))
+            Ok(true)
+        })
+        .ok()?;
+    Some((event?, object?))
 }
 
 /// One page of a list.
@@ -162,39 +167,39 @@ pub fn parse_page(body: &[u8], kind: &Kind) -> Result<Page, DecodeError> {
         || DecodeError { kind: kind.to_string(), key: "?".into(), message: "the body is no list".into() };
     let mut page = Page { resource_version: 0, next: None, objects: Vec::new(), undecodable: Vec::new() };
     let mut versioned = false;
-    Scanner::new(body)
-        .members(|scanner, name, _| {
-            let first = scanner.peek()?;
-            match name {
-                "metadata" => scanner.members(|scanner, name, _| {
+    Cursor::new(body)
+        .object(|name, cursor| {
+            match (name, cursor.next_byte()) {
+                ("metadata", _) => cursor.object(|name, cursor| {
                     match name {
                         "resourceVersion" => {
-                            page.resource_version = scanner.string()?.parse().ok()?;
-                            versioned = true;
+                            let version = cursor.string()?.parse();
+                            versioned = version.is_ok();
+                            page.resource_version = version.unwrap_or(0);
                         }
                         "continue" => {
-                            page.next = Some(scanner.string()?.into_owned()).filter(|token| !token.is_empty())
+                            page.next = Some(cursor.string()?.into_owned()).filter(|token| !token.is_empty());
                         }
                         _ => {
-                            scanner.skip()?;
+                            cursor.skip()?;
                         }
                     }
-                    Some(Flow::Next)
+                    Ok(true)
                 })?,
-                "items" if first == b'[' => scanner.elements(|scanner| {
-                    match Cached::read(&body[scanner.skip()?], kind) {
+                ("items", Some(b'[')) => cursor.elements(|cursor| {
+                    match Cached::read(cursor.skip()?, kind) {
                         Ok(object) => page.objects.push(object),
                         Err(error) => page.undecodable.push(error),
                     }
-                    Some(())
+                    Ok(())
                 })?,
                 _ => {
-                    scanner.skip()?;
+                    cursor.skip()?;
                 }
             }
-            Some(Flow::Next)
+            Ok(true)
         })
-        .ok_or_else(bad)?;
+        .map_err(|_| bad())?;
     if versioned { Ok(page) } else { Err(bad()) }
 }
 

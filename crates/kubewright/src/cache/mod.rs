@@ -9,7 +9,6 @@ mod driver;
 mod frame;
 mod informer;
 mod object;
-mod scan;
 mod store;
 mod watch;
 
