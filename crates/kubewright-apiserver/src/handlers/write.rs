@@ -340,15 +340,16 @@ impl<'c> Writer<'c> {
             return Ok(());
         }
         let resource = &self.call.resource;
-        let (group, kind) = match resource.custom {
+        // A kind that is stored under another group is refused in that group's name.
+        let group_of =
+            |api_version: &str| api_version.rsplit_once('/').map_or("", |(group, _)| group).to_string();
+        let (group, kind) = match (resource.custom, resource.storage()) {
             // Their kind may be what is wrong.
-            true => (
-                meta::api_version(object).rsplit_once('/').map_or("", |(group, _)| group),
-                meta::kind(object),
-            ),
-            false => (&*resource.group, &*resource.kind),
+            (true, _) => (group_of(meta::api_version(object)), meta::kind(object)),
+            (false, Some(storage)) => (group_of(&storage.api_version), &*resource.kind),
+            (false, None) => (resource.group.to_string(), &*resource.kind),
         };
-        Err(Status::invalid(group, kind, meta::name(object), errors))
+        Err(Status::invalid(&group, kind, meta::name(object), errors))
     }
 
     /// Who creates by update needs the right to create.
