@@ -183,6 +183,9 @@ async fn try_delete(
                 }
                 return Ok(Some(Deleted { gone: false, object, returned: true }));
             }
+            if options.dry_run {
+                return Ok(Some(Deleted { gone: true, object, returned: true }));
+            }
             Some(revision)
         }
         Step::Pending => unreachable!("answered above"),

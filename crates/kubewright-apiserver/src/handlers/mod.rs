@@ -41,6 +41,8 @@ mod write;
 
 /// Limit on the body of a request, as etcd's and the real server's.
 const MAX_BODY: usize = 3 * 1024 * 1024;
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a read waits for a revision that has not happened yet.
 const REVISION_WAIT: Duration = Duration::from_secs(3);
 
@@ -350,8 +352,15 @@ impl Call {
     }
 }
 
-/// Reads the body, up to its limit.
+/// Reads the body, up to its limit and not for ever.
 pub(crate) async fn read_body(body: RequestBody) -> Result<Bytes, Status> {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
+        Ok(body) => body,
+        Err(_) => Err(Status::timeout("request did not complete within the allotted timeout", 0)),
+    }
+}
+
+async fn collect(body: RequestBody) -> Result<Bytes, Status> {
     let too_large = || {
         Status::failure(
             413,

@@ -26,6 +26,8 @@ use crate::tables;
 
 /// How often bookmarks come.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long before the end of a watch the last bookmark comes, so that the client can go on from there.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 /// Answers with the stream of events.
 pub(super) async fn watch(call: &Call) -> Result<Response, Status> {
@@ -74,7 +76,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response, Status> {
         watch: None,
         failure: None,
         bookmarks: options.bookmarks,
-        next_bookmark: Instant::now() + BOOKMARK_INTERVAL,
+        next_bookmark: next_bookmark(Instant::now(), Instant::now() + timeout),
         deadline: Instant::now() + timeout,
         publications: call.core.publications(),
         last_revision: 0,
@@ -100,6 +102,15 @@ fn named(options: &ListOptions, name: &str) -> Result<kubewright_machinery::sele
         return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
     }
     Ok(options.fields.clone())
+}
+
+/// When the next bookmark is due.
+fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
+    let regular = now + BOOKMARK_INTERVAL;
+    match deadline.checked_sub(LAST_BOOKMARK) {
+        Some(last) if last < regular && last > now => last,
+        _ => regular,
+    }
 }
 
 /// One watcher.
@@ -214,7 +225,7 @@ impl Stream {
                 }
                 None if Instant::now() >= self.deadline => return None,
                 None => {
-                    self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
+                    self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
                     let revision = self.watch.as_ref()?.revision();
                     return Some(self.bookmark(revision, false));
                 }

@@ -469,7 +469,7 @@ impl<'c> Writer<'c> {
             text => text.parse::<u64>().map_err(|_| {
                 let quoted = field::quote(text);
                 let why = format!("strconv.ParseUint: parsing {quoted}: invalid syntax");
-                Status::failure(500, "", format!("resourceVersion: Invalid value: {quoted}: {why}"))
+                Status::failure(500, "", why)
             })?,
         };
         if asked == 0 && !resource.rules.unconditional_update {
