@@ -22,9 +22,10 @@ pub fn kubernetes_version() -> &'static str {
 pub async fn run(args: ClusterArgs, progress: &Progress) -> anyhow::Result<()> {
     let output = args.output;
     let started = Instant::now();
+    let interrupted = interrupted()?;
     let cluster = start(&args).await?;
     announce(&cluster, &args.kubeconfig, output, started);
-    interrupted().await?;
+    interrupted.await;
     progress.step("stopping");
     cluster.shutdown().await;
     Ok(())
@@ -64,13 +65,15 @@ pub fn announce(cluster: &Cluster, kubeconfig: &Path, output: Output, started: I
     }
 }
 
-/// Returns at SIGINT or SIGTERM.
-pub async fn interrupted() -> anyhow::Result<()> {
+/// A future that ends at SIGINT or SIGTERM. Signals count from the call on, not from the first poll: nobody who has seen
+/// the ready line ends the process the hard way.
+pub fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

@@ -59,7 +59,10 @@ pub fn write(path: &Path, config: &Kubeconfig) -> Result<(), KubeconfigError> {
     let write_error = |source| KubeconfigError::Write { path: path.into(), source };
     // Through JSON, so that no key of the client library's own (such as empty extensions) is written.
     let value = serde_json::to_value(config).map_err(|e| KubeconfigError::Encode(e.to_string()))?;
-    let text = serde_saphyr::to_string(&value).map_err(|e| KubeconfigError::Encode(e.to_string()))?;
+    // One line a value, as other tools write and grep them.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let text = serde_saphyr::to_string_with_options(&value, options)
+        .map_err(|e| KubeconfigError::Encode(e.to_string()))?;
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(write_error)?;
     }

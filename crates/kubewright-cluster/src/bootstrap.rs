@@ -20,7 +20,7 @@ pub(crate) fn kinds(
     config: &ClusterConfig,
     service_range: Ipv4Net,
 ) -> Result<(), ClusterError> {
-    let options = Options::new(service_range.into());
+    let options = Options { connect: Arc::new(nodes::Simulated), ..Options::new(service_range.into()) };
     server.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
     server.body_decoders.push(Arc::new(kubewright_kinds::protobuf::Protobuf));
     server.admission =

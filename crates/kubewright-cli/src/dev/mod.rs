@@ -24,10 +24,11 @@ use operator::Operator;
 pub async fn run(args: DevArgs, progress: &Progress) -> anyhow::Result<()> {
     let started = Instant::now();
     let project = build::Project::open(&args.dir, &args.profile)?;
+    let interrupted = cluster::interrupted()?;
     let cluster = cluster::start(&args.cluster).await?;
     cluster::announce(&cluster, &args.cluster.kubeconfig, args.cluster.output, started);
 
-    let result = develop(&project, &cluster, &args, progress).await;
+    let result = develop(&project, &cluster, &args, progress, interrupted).await;
     progress.step("stopping");
     cluster.shutdown().await;
     result
@@ -38,10 +39,10 @@ async fn develop(
     cluster: &kubewright_cluster::Cluster,
     args: &DevArgs,
     progress: &Progress,
+    stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let client = cluster.client();
     let mut changes = sources::Changes::of(&project.dir).context("cannot watch the project's sources")?;
-    let stop = cluster::interrupted();
     tokio::pin!(stop);
 
     let mut running: Option<Operator> = None;
@@ -53,7 +54,7 @@ async fn develop(
             progress.step(format!("building {}", project.name));
             let built = tokio::select! {
                 built = project.build() => built,
-                stopped = &mut stop => { stopped?; break }
+                () = &mut stop => break,
             };
             match built {
                 Ok(binary) => {
@@ -63,7 +64,7 @@ async fn develop(
                     }
                     let launched = tokio::select! {
                         launched = launch(project, binary, cluster, &client, args, progress, &mut story) => launched,
-                        stopped = &mut stop => { stopped?; break }
+                        () = &mut stop => break,
                     };
                     match launched {
                         Ok(operator) => running = Some(operator),
@@ -81,7 +82,7 @@ async fn develop(
             }
         }
         tokio::select! {
-            stopped = &mut stop => { stopped?; break }
+            () = &mut stop => break,
             change = changes.next() => match change {
                 Some(path) => {
                     progress.step(format!("{} changed", path.strip_prefix(&project.dir).unwrap_or(&path).display()));

@@ -35,7 +35,8 @@ spec:
             properties: {replicas: {type: integer}}
 "#;
 
-const WIDGET: &str = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: small}\nspec: {size: 3}\n";
+const WIDGET: &str =
+    "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: small}\nspec: {size: 3, replicas: 1}\n";
 
 const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: \"1\"}\n";
 
