@@ -41,6 +41,8 @@ mod write;
 
 /// Limit on the body of a request, as etcd's and the real server's.
 const MAX_BODY: usize = 3 * 1024 * 1024;
+/// How much of a body beyond that is read and thrown away before the answer.
+const MAX_DISCARD: usize = 16 << 20;
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a read waits for a revision that has not happened yet.
@@ -360,6 +362,18 @@ pub(crate) async fn read_body(body: RequestBody) -> Result<Bytes, Status> {
     }
 }
 
+/// Takes in what is left of a refused body, up to a limit, and throws it away: a client that is still sending when the
+/// connection closes never sees the answer.
+async fn discard(body: &mut RequestBody) {
+    let mut left = MAX_DISCARD;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
+}
+
 async fn collect(body: RequestBody) -> Result<Bytes, Status> {
     let too_large = || {
         Status::failure(
@@ -368,10 +382,11 @@ async fn collect(body: RequestBody) -> Result<Bytes, Status> {
             format!("Request entity too large: limit is {MAX_BODY}"),
         )
     };
+    let mut body = body;
     if http_body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        discard(&mut body).await;
         return Err(too_large());
     }
-    let mut body = body;
     let mut first: Option<Bytes> = None;
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
@@ -388,6 +403,7 @@ async fn collect(body: RequestBody) -> Result<Bytes, Status> {
             (Some(_), Some(joined)) => joined.extend_from_slice(&data),
         }
         if first.as_ref().map_or(0, Bytes::len).max(rest.as_ref().map_or(0, BytesMut::len)) > MAX_BODY {
+            discard(&mut body).await;
             return Err(too_large());
         }
     }
