@@ -84,7 +84,8 @@ fn put_revision(out: &mut impl BufMut, revision: u64) {
     out.put_slice(b"\",");
 }
 
-/// The object as it is stored: kind and apiVersion first, metadata next and without resourceVersion, then the rest.
+/// The object as it is stored: kind and apiVersion first, metadata next (its uid first and without resourceVersion), then
+/// the rest. An object's own uid comes before those of its owners, as it does in Kubernetes.
 pub fn at_rest(object: &Value) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     let empty = serde_json::Map::new();
@@ -96,7 +97,17 @@ pub fn at_rest(object: &Value) -> Bytes {
     write_string(&mut out, text("apiVersion"));
     out.extend_from_slice(b",\"metadata\":{");
     let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
-    write_fields(&mut out, metadata, &["resourceVersion"], true);
+    let uid = metadata.get("uid").and_then(Value::as_str);
+    if let Some(uid) = uid {
+        out.extend_from_slice(b"\"uid\":");
+        write_string(&mut out, uid);
+    }
+    write_fields(
+        &mut out,
+        metadata,
+        &["resourceVersion", if uid.is_some() { "uid" } else { "" }],
+        uid.is_none(),
+    );
     out.push(b'}');
     write_fields(&mut out, fields, &["kind", "apiVersion", "metadata"], false);
     out.push(b'}');

@@ -47,6 +47,18 @@ pub(crate) fn pod_spec(spec: &mut Map<String, Value>) {
     absent(spec, "securityContext", json!({}));
     absent(spec, "terminationGracePeriodSeconds", 30);
     empty(spec, "schedulerName", "default-scheduler");
+    // An old name of the same field.
+    let account = |spec: &Map<String, Value>, name: &str| {
+        spec.get(name).and_then(Value::as_str).unwrap_or_default().to_string()
+    };
+    let mut name = account(spec, "serviceAccountName");
+    if name.is_empty() {
+        name = account(spec, "serviceAccount");
+    }
+    if !name.is_empty() {
+        spec.insert("serviceAccountName".into(), name.as_str().into());
+        spec.insert("serviceAccount".into(), name.into());
+    }
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for one in items_mut(spec, list) {
             container(one);

@@ -283,6 +283,10 @@ impl Strategy for Part {
         (self.row.prepare_status)(cx, object, old);
     }
 
+    fn held(&self, object: &Value) -> bool {
+        (self.row.held)(object)
+    }
+
     fn validate_update(&self, cx: &WriteContext<'_>, object: &Value, old: &Value) -> Vec<field::Error> {
         let subresource = cx.subresource.map_or("", |s| &s.name);
         validation::update_subresource(&cx.resource.group, &cx.resource.kind, subresource, object, old)

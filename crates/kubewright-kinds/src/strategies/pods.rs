@@ -11,14 +11,14 @@ use crate::warnings;
 pub(crate) const POD: Row = Row {
     default,
     warnings: warnings::pod,
-    prepare_create: |_, pod| {
+    prepare_create: |cx, pod| {
         let class = qos_class(&pod["spec"]);
         let mut status = json!({"phase": "Pending", "qosClass": class});
         if !items(pod, &["spec", "schedulingGates"]).is_empty() {
             status["conditions"] = json!([{
                 "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
-                "lastProbeTime": null, "lastTransitionTime": null,
+                "lastProbeTime": null, "lastTransitionTime": super::core::now(cx),
             }]);
         }
         if let Some(pod) = pod.as_object_mut() {

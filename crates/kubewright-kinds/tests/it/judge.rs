@@ -57,8 +57,12 @@ impl Normaliser {
     fn replace(&mut self, value: &Value, key: &str) -> Value {
         match value {
             Value::Object(fields) => {
+                // Uids are numbered as they appear in an answer of the recorded server: metadata before the rest, an
+                // object's own before those of its owners.
+                let mut ordered: Vec<(&String, &Value)> = fields.iter().collect();
+                ordered.sort_by_key(|(key, _)| !matches!(key.as_str(), "metadata" | "uid"));
                 let cleaned: Map<String, Value> =
-                    fields.iter().map(|(k, v)| (k.clone(), self.replace(v, k))).collect();
+                    ordered.into_iter().map(|(k, v)| (k.clone(), self.replace(v, k))).collect();
                 Value::Object(cleaned)
             }
             Value::Array(items) => items.iter().map(|item| self.replace(item, "")).collect(),
