@@ -12,12 +12,18 @@ use crate::{BoxFuture, ready};
 
 mod certificate;
 mod impersonation;
+mod issuer;
+mod keys;
 pub mod service_account;
 mod token;
+mod token_request;
 
 pub use certificate::{ClientCertificate, PeerCertificates};
 pub(crate) use impersonation::impersonate;
+pub use issuer::{Binding, Grant, Issuer};
+pub use keys::{KeyError, PublicKey, SigningKey};
 pub use token::{StaticTokens, TokenFileError};
+pub use token_request::TokenRequests;
 
 /// An authenticated caller (`user.Info`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -134,7 +134,7 @@ pub(super) async fn run(call: &Call, action: Arc<dyn Action>, body: RequestBody)
     metadata::ensure_namespace(&mut object, call.namespace())?;
     if meta::name(&object).is_empty() {
         meta::set(&mut object, "name", call.info.name.as_str());
-    } else if meta::name(&object) != call.info.name {
+    } else if !action.takes_any_name() {
         metadata::check_name(&object, &call.info.name)?;
     }
     let as_object = options.to_object("CreateOptions");

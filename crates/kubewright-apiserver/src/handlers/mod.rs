@@ -132,6 +132,10 @@ impl Call {
             return self.route_subresource(sub, body).await;
         }
         if let Backing::Virtual(answers) = &self.resource.backing {
+            // What can only be created has no path for single ones.
+            if named && !self.resource.verbs.has(Verb::Get) {
+                return Err(Status::path_not_found());
+            }
             return action::computed(self, Arc::clone(answers), body).await;
         }
         let verbs = self.resource.verbs;

@@ -67,6 +67,11 @@ pub struct Answer {
 
 /// A subresource that does something. `cx.name` is the parent's name.
 pub trait Action: Send + Sync {
+    /// Whether the body may carry any name: the action says itself what is wrong with one that is not the parent's.
+    fn takes_any_name(&self) -> bool {
+        false
+    }
+
     /// Does it. `body` is the decoded object, of the subresource's kind.
     fn run<'a>(&'a self, cx: &'a WriteContext<'a>, body: Value) -> BoxFuture<'a, Result<Answer, Status>>;
 }

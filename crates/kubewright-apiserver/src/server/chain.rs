@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use http::request::Parts;
 use kubewright_machinery::status::Status;
 
-use super::{Core, Response, documents, health, respond};
+use super::{Core, Response, documents, health, oidc, respond};
 use crate::authn::{self, UserInfo};
 use crate::authz::{self, Decision};
 use crate::handlers;
@@ -97,6 +97,9 @@ async fn steps(
     let table = core.table();
     if !info.is_resource {
         if let Some(answer) = health::serve(core, &table, &info, &parts.method).await {
+            return answer.unwrap_or_else(|status| refuse(&status));
+        }
+        if let Some(answer) = oidc::serve(core, &info, &parts) {
             return answer.unwrap_or_else(|status| refuse(&status));
         }
         return match documents::serve(core, &table, &info, &parts) {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kubewright_storage::Store;
 
 use crate::admission::Admission;
-use crate::authn::Authenticator;
+use crate::authn::{Authenticator, Issuer};
 use crate::authz::{AlwaysAllow, Authorizer};
 use crate::request::BodyDecoder;
 use crate::resources::Resource;
@@ -89,6 +89,9 @@ pub struct ServerConfig {
     pub anonymous: bool,
     /// Whom tokens for this server are made out to.
     pub api_audiences: Vec<String>,
+    /// Whose tokens of service accounts these are: what its keys are published for. It has to be among the
+    /// authenticators too.
+    pub issuer: Option<Arc<Issuer>>,
     /// Policies, asked in order.
     pub authorizers: Vec<Arc<dyn Authorizer>>,
     /// Who reads bodies that are neither JSON nor YAML.
@@ -116,6 +119,7 @@ impl ServerConfig {
             authenticators: Vec::new(),
             anonymous: true,
             api_audiences: vec![ISSUER.to_string()],
+            issuer: None,
             authorizers: vec![Arc::new(AlwaysAllow)],
             body_decoders: Vec::new(),
             clock: Arc::new(SystemClock),

@@ -10,6 +10,7 @@ mod documents;
 mod health;
 mod inprocess;
 mod listen;
+mod oidc;
 pub(crate) mod respond;
 
 pub use body::ServerBody;

@@ -19,6 +19,7 @@ mod limit_ranger;
 mod persistent_volume_claim_resize;
 pub(crate) mod pod_amounts;
 mod pod_resize_validator;
+mod pod_security;
 mod pod_topology_labels;
 mod priority;
 mod quota;
@@ -36,6 +37,7 @@ pub use kubewright_apiserver::admission::NamespaceLifecycle;
 pub use limit_ranger::LimitRanger;
 pub use persistent_volume_claim_resize::PersistentVolumeClaimResize;
 pub use pod_resize_validator::PodResizeValidator;
+pub use pod_security::PodSecurity;
 pub use pod_topology_labels::PodTopologyLabels;
 pub use priority::Priority;
 pub use quota::ResourceQuota;
@@ -78,7 +80,7 @@ const ORDER: &[Known] = &[
     here("TaintNodesByCondition", || Arc::new(TaintNodesByCondition)),
     off("AlwaysPullImages"),
     off("ImagePolicyWebhook"),
-    on("PodSecurity"),
+    here("PodSecurity", || Arc::new(PodSecurity)),
     off("PodNodeSelector"),
     here("Priority", || Arc::new(Priority)),
     here("DefaultTolerationSeconds", || Arc::new(DefaultTolerationSeconds::default())),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kubewright_apiserver::authn::{StaticTokens, UserInfo};
+use kubewright_apiserver::authn::{Issuer, SigningKey, StaticTokens, TokenRequests, UserInfo};
 use kubewright_apiserver::authz::rbac::{Masters, Rbac};
-use kubewright_apiserver::server::{Server, ServerConfig};
+use kubewright_apiserver::server::{ISSUER, Server, ServerConfig};
 use kubewright_kinds::protobuf::Protobuf;
 use kubewright_kinds::{Options, admission, bootstrap, initial};
 use kubewright_storage::MemoryStore;
@@ -16,7 +16,13 @@ pub const TOKEN: &str = "golden";
 pub async fn start() -> Server {
     let mut config = ServerConfig::new(Arc::new(MemoryStore::default()));
     let range = "10.0.0.0/24".parse().expect("it is a range");
-    let options = Options::new(range);
+    // The recorded server signed by RSA. This key signs tokens of these tests and nothing else.
+    let key = SigningKey::from_pem(include_str!("tokens-of-replays.pem")).expect("it is a key");
+    let issuer = Arc::new(Issuer::new(ISSUER, key));
+    let options =
+        Options { token: Some(Arc::new(TokenRequests(Arc::clone(&issuer)))), ..Options::new(range) };
+    config.authenticators.push(Arc::clone(&issuer) as _);
+    config.issuer = Some(issuer);
     config.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
     // The recordings were made without the plugin ServiceAccount.
     let disabled = ["ServiceAccount".to_string()];
