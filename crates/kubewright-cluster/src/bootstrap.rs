@@ -7,8 +7,9 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::PostParams;
+use kubewright_apiserver::authn::{Issuer, SigningKey, TokenRequests};
 use kubewright_apiserver::authz::rbac::{Masters, Rbac};
-use kubewright_apiserver::server::{Server, ServerConfig};
+use kubewright_apiserver::server::{ISSUER, Server, ServerConfig};
 use kubewright_kinds::{Options, admission, bootstrap, initial};
 
 use crate::config::first;
@@ -20,7 +21,16 @@ pub(crate) fn kinds(
     config: &ClusterConfig,
     service_range: Ipv4Net,
 ) -> Result<(), ClusterError> {
-    let options = Options { connect: Arc::new(nodes::Simulated), ..Options::new(service_range.into()) };
+    let key = SigningKey::generate().map_err(ClusterError::TokenKey)?;
+    let issuer = Arc::new(Issuer::new(ISSUER, key));
+    let tokens = Arc::new(TokenRequests(Arc::clone(&issuer)));
+    let options = Options {
+        token: Some(tokens),
+        connect: Arc::new(nodes::Simulated),
+        ..Options::new(service_range.into())
+    };
+    server.authenticators.push(Arc::clone(&issuer) as _);
+    server.issuer = Some(issuer);
     server.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
     server.body_decoders.push(Arc::new(kubewright_kinds::protobuf::Protobuf));
     server.admission =

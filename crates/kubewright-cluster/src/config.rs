@@ -59,6 +59,9 @@ pub enum ClusterError {
         /// What was given.
         given: String,
     },
+    /// No key to sign tokens of service accounts by.
+    #[error("cannot make a key for tokens of service accounts")]
+    TokenKey(#[source] kubewright_apiserver::authn::KeyError),
     /// The token file can't be read.
     #[error("cannot read the token file {path}")]
     ReadTokens {
