@@ -33,8 +33,11 @@ pub(super) struct Traits {
     namespace: Box<str>,
     name: Box<str>,
     /// Selectable fields of the kind; only filled when somebody asked for them.
-    fields: Option<Box<[(Box<str>, Box<str>)]>>,
+    fields: Option<Fields>,
 }
+
+/// Names and values of selectable fields.
+type Fields = Box<[(Box<str>, Box<str>)]>;
 
 impl Selection {
     /// The selection of a request. 400 for fields that the kind does not select by.
@@ -119,7 +122,7 @@ pub(super) fn traits(call: &Call, key: &str, at_rest: &Bytes, fields: Option<&Va
     }
 }
 
-fn selectable(strategy: &dyn Strategy, object: &Value) -> Box<[(Box<str>, Box<str>)]> {
+fn selectable(strategy: &dyn Strategy, object: &Value) -> Fields {
     let known = strategy.selectable_fields().iter();
     known.filter_map(|name| Some((name.clone(), Box::from(&*strategy.field(object, name)?)))).collect()
 }

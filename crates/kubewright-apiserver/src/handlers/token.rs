@@ -36,7 +36,7 @@ impl Token {
             return Err(invalid("encoded start key empty (version meta.k8s.io/v1)"));
         }
         if start.split('/').any(|part| matches!(part, "." | "..")) {
-            return Err(invalid(&start.to_string()));
+            return Err(invalid(start));
         }
         let revision = match token["rv"].as_i64() {
             Some(rv) if rv > 0 => Some(rv as u64),

@@ -175,7 +175,7 @@ impl Stream {
         if self.ended {
             return None;
         }
-        while let Some(entry) = self.initial.pop_front() {
+        if let Some(entry) = self.initial.pop_front() {
             match self.initial_frame(&entry).await {
                 Ok(frame) => return Some(frame),
                 Err(status) => return Some(self.end_with(&status)),

@@ -17,8 +17,11 @@ use super::{Storage, splice};
 pub struct Reader {
     store: Arc<dyn Store>,
     lists: Mutex<HashMap<Box<str>, Arc<tokio::sync::Mutex<Kept>>>>,
-    gets: Mutex<HashMap<Box<str>, (u64, Arc<Value>)>>,
+    gets: Mutex<HashMap<Box<str>, Decoded>>,
 }
+
+/// An object with the revision that it was decoded from.
+type Decoded = (u64, Arc<Value>);
 
 /// A list that is kept.
 #[derive(Default)]

@@ -48,8 +48,8 @@ fn single_rights(rule: &Rule) -> Vec<Rule> {
                 if rule.resource_names.is_empty() {
                     out.push(right);
                 } else {
-                    let named = |name: &Box<str>| Rule { resource_names: one(name), ..right.clone() };
-                    out.extend(rule.resource_names.iter().map(named));
+                    let named = |name: &str| Rule { resource_names: one(name), ..right.clone() };
+                    out.extend(rule.resource_names.iter().map(|name| named(name)));
                 }
             }
         }
