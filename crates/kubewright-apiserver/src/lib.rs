@@ -9,6 +9,7 @@
 //! - [`resources`]: what is served, and the seams that kinds implement.
 //! - [`handlers`]: the verbs.
 //! - [`crds`]: definitions of custom resources, and serving these.
+//! - [`aggregation`]: APIServices.
 //! - [`outbound`]: calls to webhooks.
 //! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
 
@@ -16,6 +17,7 @@
 pub use kubewright_storage as storage;
 
 pub mod admission;
+pub mod aggregation;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

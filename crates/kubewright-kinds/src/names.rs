@@ -7,9 +7,7 @@ use kubewright_machinery::names;
 pub(crate) fn rule(group: &str, plural: &str) -> NameCheck {
     match (group, plural) {
         ("", "namespaces" | "services") => names::name_is_label,
-        ("rbac.authorization.k8s.io", _)
-        | ("apiregistration.k8s.io", _)
-        | ("flowcontrol.apiserver.k8s.io", _) => names::name_is_path_segment,
+        ("rbac.authorization.k8s.io", _) | ("flowcontrol.apiserver.k8s.io", _) => names::name_is_path_segment,
         _ => names::name_is_subdomain,
     }
 }

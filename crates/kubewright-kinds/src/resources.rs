@@ -4,12 +4,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kubewright_apiserver::crds;
 use kubewright_apiserver::resources::{
     Action, Backing, Connect, Generation, MetaChecks, Propagation, Resource, ScaleFacts, Storage, Strategy,
     Subresource, SubresourceAction, Verbs, Virtual, WriteRules,
 };
 use kubewright_apiserver::reviews;
+use kubewright_apiserver::{aggregation, crds};
 
 use crate::actions::{Binding, Eviction, NoConnection};
 use crate::catalogue::{Catalogue, ResourceFacts, SubresourceFacts};
@@ -53,6 +53,10 @@ fn resource(facts: &ResourceFacts, options: &Options, services: &Arc<ServiceAllo
     // Definitions are the server's own; only their type comes from here.
     if (facts.group, facts.plural) == (crds::GROUP, crds::PLURAL) {
         return crds::resource(facts.schema.clone());
+    }
+    if (facts.group, facts.plural) == (aggregation::GROUP, aggregation::PLURAL) {
+        let columns = tables::columns(facts.group, facts.plural);
+        return Resource { columns, ..aggregation::resource(facts.schema.clone()) };
     }
     let row = row(facts.group, facts.version, facts.plural);
     let has_status = facts.subresources.iter().any(|s| s.name == "status");
@@ -217,9 +221,6 @@ fn row(group: &str, version: &str, plural: &str) -> Row {
             "admissionregistration.k8s.io",
             "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
         ) => Row { default: cluster::policy_binding, ..Row::PLAIN },
-        ("apiregistration.k8s.io", "apiservices") => {
-            Row { default: cluster::api_service, status_metadata: StatusMetadata::Keep, ..Row::PLAIN }
-        }
         ("resource.k8s.io", "resourceslices") => {
             Row { fields: &["spec.nodeName", "spec.driver"], ..Row::PLAIN }
         }
@@ -234,7 +235,7 @@ fn write_rules(group: &str, plural: &str) -> WriteRules {
     let generation = match (group, plural) {
         ("apps", "controllerrevisions") => Generation::None,
         ("apps", "deployments") => fields(&["spec", "metadata.annotations"]),
-        ("apps" | "batch" | "policy" | "apiextensions.k8s.io" | "flowcontrol.apiserver.k8s.io", _)
+        ("apps" | "batch" | "policy" | "flowcontrol.apiserver.k8s.io", _)
         | ("", "pods" | "replicationcontrollers")
         | ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses" | "servicecidrs") => {
             fields(&["spec"])
@@ -268,7 +269,7 @@ fn write_rules(group: &str, plural: &str) -> WriteRules {
                     "storage.k8s.io",
                     "csidrivers" | "csinodes" | "volumeattachments" | "csistoragecapacities"
                 )
-                | ("admissionregistration.k8s.io" | "apiregistration.k8s.io" | "apiextensions.k8s.io", _)
+                | ("admissionregistration.k8s.io", _)
         ),
         delete_returns_object: matches!(
             (group, plural),

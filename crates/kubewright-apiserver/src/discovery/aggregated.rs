@@ -18,11 +18,9 @@ pub(super) fn document<'a>(groups: impl Iterator<Item = &'a Group>, form: Aggreg
                         "resources": resources.iter().map(|r| resource(r)).collect::<Vec<_>>(),
                         "freshness": "Current",
                     }),
-                    Content::Foreign(foreign) => json!({
-                        "version": &version.name,
-                        "resources": &foreign.resources,
-                        "freshness": if foreign.current { "Current" } else { "Stale" },
-                    }),
+                    Content::Remote => {
+                        json!({"version": &version.name, "resources": null, "freshness": "Stale"})
+                    }
                 })
                 .collect();
             // The core group has no name, and so empty metadata.

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::aggregation::Remote;
 use crate::resources::{Resource, Subresource, Table, Verb, Verbs};
 
 mod aggregated;
 mod priority;
 
-pub use priority::{group_priority, version_order};
+pub use priority::{group_priority, version_order, version_priority};
 
 /// The discovery documents of one table.
 pub struct Documents {
@@ -44,28 +45,6 @@ pub enum Aggregated {
     V2Beta1,
 }
 
-/// A group that is served by somebody else, as an aggregation layer knows it.
-#[derive(Clone, Debug)]
-pub struct Foreign {
-    /// The group's name.
-    pub group: Box<str>,
-    /// Its versions in order of preference.
-    pub versions: Vec<ForeignVersion>,
-    /// `groupPriorityMinimum` of the APIService.
-    pub priority: i64,
-}
-
-/// A version of a [`Foreign`] group.
-#[derive(Clone, Debug)]
-pub struct ForeignVersion {
-    /// The version.
-    pub version: Box<str>,
-    /// Its resources in the aggregated form (`APIResourceDiscovery`).
-    pub resources: Vec<Value>,
-    /// Whether they are as of now; otherwise `Stale`.
-    pub current: bool,
-}
-
 struct Group {
     name: Box<str>,
     priority: i64,
@@ -79,12 +58,13 @@ struct Version {
 
 enum Content {
     Own(Vec<Arc<Resource>>),
-    Foreign(ForeignVersion),
+    /// Served elsewhere, by a server that does not answer.
+    Remote,
 }
 
 impl Documents {
-    /// The documents of a table, and of what others serve. Costs a sort of the groups; nothing is rendered yet.
-    pub fn of(table: &Table, foreign: Vec<Foreign>) -> Self {
+    /// The documents of a table. Costs a sort of the groups; nothing is rendered yet.
+    pub fn of(table: &Table) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for resource in table.resources() {
             let group = match groups.iter_mut().find(|g| g.name == resource.group) {
@@ -113,16 +93,21 @@ impl Documents {
                 }
             }
         }
-        for other in foreign {
-            let versions = other
-                .versions
-                .into_iter()
-                .map(|v| Version { name: v.version.clone(), content: Content::Foreign(v) })
-                .collect::<Vec<_>>();
-            match groups.iter_mut().find(|g| g.name == other.group) {
-                Some(group) => group.versions.extend(versions),
-                None => groups.push(Group { name: other.group, priority: other.priority, versions }),
-            }
+        let mut remotes: Vec<&Remote> = table.remotes().iter().map(|remote| &**remote).collect();
+        remotes.sort_by(|a, b| {
+            b.version_priority.cmp(&a.version_priority).then_with(|| version_order(&a.version, &b.version))
+        });
+        for remote in remotes {
+            let group = match groups.iter_mut().find(|g| g.name == remote.group) {
+                Some(group) => group,
+                None => {
+                    groups.push(Group { name: remote.group.clone(), priority: 0, versions: Vec::new() });
+                    groups.last_mut().expect("it was just pushed")
+                }
+            };
+            group.priority = group.priority.max(remote.group_priority);
+            group.versions.retain(|version| version.name != remote.version);
+            group.versions.push(Version { name: remote.version.clone(), content: Content::Remote });
         }
         groups.sort_by(|a, b| (Reverse(a.priority), &a.name).cmp(&(Reverse(b.priority), &b.name)));
         Self { groups, list: OnceLock::new(), aggregated: Default::default() }
@@ -286,7 +271,7 @@ mod tests {
             let plural = format!("{}s", kind.to_lowercase());
             all.push(Resource { custom: true, ..Resource::stored(group, version, kind, &plural, true) });
         }
-        Documents::of(&Table::new(all.into_iter().map(Arc::new), 1), Vec::new())
+        Documents::of(&Table::new(all.into_iter().map(Arc::new), 1))
     }
 
     #[test]
@@ -314,13 +299,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unavailable_foreign_version_is_stale() {
-        let version = ForeignVersion { version: "v1".into(), resources: Vec::new(), current: false };
-        let foreign = Foreign { group: "far.io".into(), versions: vec![version], priority: 100 };
-        let documents = Documents::of(&Table::default(), vec![foreign]);
+    fn a_version_that_is_served_elsewhere_and_does_not_answer_is_stale() {
+        let remote = Remote {
+            group: "far.io".into(),
+            version: "v1".into(),
+            group_priority: 100,
+            version_priority: 10,
+        };
+        let documents = Documents::of(&Table::default().with_remotes(vec![Arc::new(remote)]));
         let tagged = documents.aggregated(false, Aggregated::V2);
         let document: Value = serde_json::from_slice(&tagged.body).unwrap();
         assert_eq!(document["items"][0]["versions"][0]["freshness"], "Stale");
         assert!(documents.resource_list("far.io", "v1").is_none());
+        assert!(documents.group_named("far.io").is_some());
     }
 }

@@ -35,6 +35,18 @@ pub fn group_priority(group: &str) -> u32 {
     GROUPS.iter().find(|(name, _)| *name == group).map_or(CUSTOM, |(_, priority)| *priority)
 }
 
+/// `versionPriority` of a version that this server serves itself: among the versions of a group the larger comes first.
+pub fn version_priority(group: &str, version: &str) -> u32 {
+    match (group, version) {
+        ("", _) => 1,
+        ("autoscaling", "v2") => 30,
+        ("flowcontrol.apiserver.k8s.io", "v1") => 21,
+        (group, _) if GROUPS.iter().any(|(name, _)| *name == group) => 15,
+        // Versions of custom resources are told apart by their names.
+        _ => 100,
+    }
+}
+
 /// Kubernetes' order of versions: GA before beta before alpha, higher numbers first, all others after, by name.
 pub fn version_order(a: &str, b: &str) -> Ordering {
     match (parse(a), parse(b)) {

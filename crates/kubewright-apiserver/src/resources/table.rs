@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Resource;
+use crate::aggregation::Remote;
 
 /// All resources by (group, version, plural).
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     resources: Vec<Arc<Resource>>,
     index: HashMap<Box<str>, HashMap<Box<str>, Vec<usize>>>,
+    remotes: Vec<Arc<Remote>>,
     serial: u64,
 }
 
@@ -29,6 +31,22 @@ impl Table {
             }
         }
         table
+    }
+
+    /// The same table with other group versions that are served elsewhere.
+    pub fn with_remotes(mut self, remotes: Vec<Arc<Remote>>) -> Self {
+        self.remotes = remotes;
+        self
+    }
+
+    /// The group versions that are served elsewhere.
+    pub fn remotes(&self) -> &[Arc<Remote>] {
+        &self.remotes
+    }
+
+    /// The group version that is served elsewhere, if it is.
+    pub fn remote(&self, group: &str, version: &str) -> Option<&Arc<Remote>> {
+        self.remotes.iter().find(|remote| *remote.group == *group && *remote.version == *version)
     }
 
     /// One resource.

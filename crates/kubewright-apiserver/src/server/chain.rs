@@ -9,6 +9,7 @@ use http::request::Parts;
 use kubewright_machinery::status::Status;
 
 use super::{Core, Response, documents, health, oidc, respond};
+use crate::aggregation;
 use crate::authn::{self, UserInfo};
 use crate::authz::{self, Decision};
 use crate::handlers;
@@ -95,6 +96,9 @@ async fn steps(
 
     // What serves it? One snapshot for the whole request.
     let table = core.table();
+    if let Some(remote) = aggregation::remote_of(&table, &info) {
+        return aggregation::serve(remote);
+    }
     if !info.is_resource {
         if let Some(answer) = health::serve(core, &table, &info, &parts.method).await {
             return answer.unwrap_or_else(|status| refuse(&status));

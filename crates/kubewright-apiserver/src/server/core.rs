@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::config::ServerConfig;
 use crate::admission::Admission;
+use crate::aggregation::Remote;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::discovery::Documents;
@@ -117,7 +118,7 @@ impl Core {
         match &*kept {
             Some((serial, documents)) if *serial == table.serial() => Arc::clone(documents),
             _ => {
-                let documents = Arc::new(Documents::of(table, Vec::new()));
+                let documents = Arc::new(Documents::of(table));
                 *kept = Some((table.serial(), Arc::clone(&documents)));
                 documents
             }
@@ -135,7 +136,17 @@ impl Core {
         let _one_at_a_time = self.publishing.lock();
         let current = self.table();
         let serial = current.serial() + 1;
-        let next = Table::new(change(current.resources()), serial);
+        let next = Table::new(change(current.resources()), serial).with_remotes(current.remotes().to_vec());
+        *self.table.write() = Arc::new(next);
+        self.published.send_replace(serial);
+    }
+
+    /// Publishes other group versions as served elsewhere.
+    pub(crate) fn publish_remotes(&self, remotes: Vec<Arc<Remote>>) {
+        let _one_at_a_time = self.publishing.lock();
+        let current = self.table();
+        let serial = current.serial() + 1;
+        let next = Table::new(current.resources().iter().cloned(), serial).with_remotes(remotes);
         *self.table.write() = Arc::new(next);
         self.published.send_replace(serial);
     }

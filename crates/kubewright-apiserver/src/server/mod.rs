@@ -21,6 +21,8 @@ pub use inprocess::{InProcess, InProcessError};
 pub use listen::{ListenError, Listener};
 
 use crate::authn::UserInfo;
+use crate::crds;
+use crate::resources::Resource;
 
 /// An answer.
 pub type Response = http::Response<ServerBody>;
@@ -47,7 +49,10 @@ impl Server {
         let stop = Arc::new(tokio::sync::watch::Sender::new(false));
         let core = Arc::new(Core::new(config));
         let table = core.table();
-        for resource in table.resources() {
+        // Definitions first: what else starts may look at what is served.
+        let definitions = |r: &&Arc<Resource>| *r.group == *crds::GROUP;
+        let others = table.resources().iter().filter(|r| !definitions(r));
+        for resource in table.resources().iter().filter(definitions).chain(others) {
             resource.strategy.start(&core).await.map_err(StartError::Store)?;
         }
         Ok(Self { core, stop })

@@ -97,9 +97,3 @@ fn match_resources(resources: &mut Map<String, Value>) {
         }
     }
 }
-
-pub(crate) fn api_service(object: &mut Value) {
-    if let Some(service) = object_mut(object, &["spec", "service"]) {
-        absent(service, "port", 443);
-    }
-}
