@@ -82,7 +82,7 @@ pub(super) fn object(
     };
     if !decoded.value.is_object() {
         let go = expected.kind;
-        let what = decode_kind(&decoded.value);
+        let what = json_type(&decoded.value);
         let error = format!("json: cannot unmarshal {what} into Go value of type {}.{go}", expected.version);
         return Err(unrecognized(expected.kind, error, body));
     }
@@ -194,7 +194,8 @@ fn unrecognized(kind: &str, error: impl std::fmt::Display, body: &[u8]) -> Statu
     ))
 }
 
-fn decode_kind(value: &Value) -> &'static str {
+/// What JSON calls the type of a value, in messages.
+pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

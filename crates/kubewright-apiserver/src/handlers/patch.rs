@@ -78,12 +78,21 @@ pub(super) async fn read(
             (Patch::Strategic(decoded.value), decoded.strict)
         }
         _ => {
-            let undecodable = |e: String| Status::bad_request(format!("error decoding patch: {e}"));
+            let undecodable = |e: String| Status::bad_request(format!("error decoding YAML: {e}"));
             let decoded = decode::yaml(&body).map_err(|e| undecodable(e.to_string()))?;
-            if !decoded.value.is_object() {
-                return Err(undecodable("the patch is no object".to_string()));
-            }
-            (Patch::Apply(decoded.value), decoded.strict)
+            let value = match decoded.value {
+                // An empty document is an object of no kind.
+                Value::Null => Value::Object(serde_json::Map::new()),
+                value @ Value::Object(_) => value,
+                other => {
+                    let what = body::json_type(&other);
+                    return Err(undecodable(format!(
+                        "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {what} into Go value of \
+                         type map[string]interface {{}}"
+                    )));
+                }
+            };
+            (Patch::Apply(value), decoded.strict)
         }
     };
     Ok((output, options, Read { patch, strict }))

@@ -45,7 +45,9 @@ impl Selection {
         let known = resource.strategy.selectable_fields();
         let mut deep = false;
         for term in options.fields.terms() {
-            if matches!(&*term.field, "metadata.name" | "metadata.namespace") {
+            // Cluster-scoped kinds with fields of their own do not select by a namespace that is never there.
+            let by_namespace = resource.namespaced || (!resource.custom && known.is_empty());
+            if &*term.field == "metadata.name" || (by_namespace && &*term.field == "metadata.namespace") {
                 continue;
             }
             if !known.iter().any(|k| **k == *term.field) {

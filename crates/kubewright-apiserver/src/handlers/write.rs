@@ -502,7 +502,8 @@ impl<'c> Writer<'c> {
         managers::keep_times(&old, &mut object);
         let object = self.admit(Operation::Update, object, Some(&old), true).await?;
 
-        if metadata::is_released(&object, &old) && !self.strategy.held(&object) {
+        // Whichever endpoint takes the last hold away: the kind says what else holds, and is told.
+        if metadata::is_released(&object, &old) && !resource.strategy.held(&object) {
             return self.delete_released(key, &entry, object).await;
         }
         let bytes = self.at_rest(&object).await?;
@@ -554,7 +555,7 @@ impl<'c> Writer<'c> {
             match self.call.core.store().delete(key, Expect::Revision(entry.revision)).await {
                 Ok(_) => {
                     let cx = self.context(Operation::Update);
-                    self.strategy.deleted(&cx, &object).await;
+                    self.call.resource.strategy.deleted(&cx, &object).await;
                 }
                 Err(StoreError::NotFound) => {}
                 Err(StoreError::Conflict { .. }) => return Ok(None),

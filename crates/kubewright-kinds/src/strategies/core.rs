@@ -11,6 +11,8 @@ use crate::warnings;
 pub(crate) const NAMESPACE: Row = Row {
     default: defaults::namespace,
     prepare_create: |_, namespace| {
+        // A generated name is known only now.
+        defaults::namespace(namespace);
         if let Some(namespace) = namespace.as_object_mut() {
             namespace.insert("status".into(), json!({"phase": "Active"}));
         }
@@ -32,8 +34,7 @@ pub(crate) const NAMESPACE: Row = Row {
             };
         }
     },
-    fields: &["name", "status.phase"],
-    field: by_name,
+    fields: &["status.phase"],
     held: |namespace| !items(namespace, &["spec", "finalizers"]).is_empty(),
     mark_deleting: |_, namespace| {
         if let Some(status) = object_mut(namespace, &["status"]) {
@@ -46,11 +47,6 @@ pub(crate) const NAMESPACE: Row = Row {
 /// /finalize: everything but status.
 pub(crate) const NAMESPACE_FINALIZE: Row =
     Row { prepare_status: |_, namespace, old| carry(namespace, old, "status"), ..NAMESPACE };
-
-/// `name` is an old spelling of `metadata.name`.
-fn by_name(object: &Value, field: &str) -> Option<String> {
-    (field == "name").then(|| at(object, &["metadata", "name"]).as_str().unwrap_or_default().to_string())
-}
 
 pub(crate) const NODE: Row = Row {
     default: |node| {
@@ -99,20 +95,10 @@ fn event_source(event: &Value) -> String {
     component.to_string()
 }
 
-/// events.k8s.io/v1 has the same fields under newer names; selectors may use both.
+/// events.k8s.io/v1 selects by fields under their newer names.
 pub(crate) const EVENT_NEW: Row = Row {
     fields: &[
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "involvedObject.name",
-        "involvedObject.uid",
-        "involvedObject.apiVersion",
-        "involvedObject.resourceVersion",
-        "involvedObject.fieldPath",
         "reason",
-        "reportingComponent",
-        "source",
-        "type",
         "regarding.kind",
         "regarding.namespace",
         "regarding.name",
@@ -121,21 +107,8 @@ pub(crate) const EVENT_NEW: Row = Row {
         "regarding.resourceVersion",
         "regarding.fieldPath",
         "reportingController",
+        "type",
     ],
-    field: |event, field| {
-        let text = |path: &[&str]| Some(at(event, path).as_str().unwrap_or_default().to_string());
-        if let Some(field) = field.strip_prefix("involvedObject.") {
-            return text(&["regarding", field]);
-        }
-        match field {
-            "reportingComponent" => text(&["reportingController"]),
-            "source" => match at(event, &["deprecatedSource", "component"]).as_str().unwrap_or_default() {
-                "" => text(&["reportingController"]),
-                component => Some(component.to_string()),
-            },
-            _ => None,
-        }
-    },
     ..Row::PLAIN
 };
 
@@ -172,8 +145,6 @@ pub(crate) const PERSISTENT_VOLUME: Row = Row {
             status.insert("lastPhaseTransitionTime".into(), now(cx).into());
         }
     },
-    fields: &["name"],
-    field: by_name,
     ..Row::PLAIN
 };
 
@@ -209,7 +180,5 @@ pub(crate) const PERSISTENT_VOLUME_CLAIM: Row = Row {
             }
         }
     },
-    fields: &["name"],
-    field: by_name,
     ..Row::PLAIN
 };

@@ -44,6 +44,7 @@ pub(crate) const POD: Row = Row {
     },
     fields: &[
         "spec.nodeName",
+        "spec.host",
         "spec.restartPolicy",
         "spec.schedulerName",
         "spec.serviceAccountName",
@@ -54,6 +55,8 @@ pub(crate) const POD: Row = Row {
         "status.nominatedNodeName",
     ],
     field: |pod, field| match field {
+        // What spec.nodeName was called long ago.
+        "spec.host" => Some(text(pod, &["spec", "nodeName"]).to_string()),
         "spec.hostNetwork" => {
             Some(at(pod, &["spec", "hostNetwork"]).as_bool().unwrap_or_default().to_string())
         }
