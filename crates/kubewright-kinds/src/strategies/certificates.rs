@@ -26,32 +26,7 @@ pub(crate) const CSR: Row = Row {
     },
     prepare_update: |_, csr, old| carry(csr, old, "spec"),
     fields: &["spec.signerName"],
-    prepare_status: |cx, csr, old| {
-        // Approvals and denials are those of the old object; the signer adds the rest.
-        let decided = |c: &&Value| matches!(c["type"].as_str(), Some("Approved" | "Denied"));
-        let kept: Vec<Value> = at(old, &["status", "conditions"])
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(decided)
-            .cloned()
-            .collect();
-        if let Some(status) = object_mut(csr, &["status"]) {
-            let sent = status.remove("conditions");
-            let others = sent
-                .as_ref()
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .filter(|c| !decided(c))
-                .cloned();
-            let all: Vec<Value> = kept.into_iter().chain(others).collect();
-            if !all.is_empty() {
-                status.insert("conditions".into(), Value::Array(all));
-            }
-        }
-        stamp(cx, csr, old);
-    },
+    prepare_status: stamp,
     status_metadata: StatusMetadata::Keep,
     ..Row::PLAIN
 };
@@ -60,20 +35,8 @@ pub(crate) const CSR: Row = Row {
 pub(crate) const CSR_APPROVAL: Row = Row {
     prepare_status: |cx, csr, old| {
         let conditions = at(csr, &["status", "conditions"]).clone();
-        let metadata = csr.get("metadata").cloned();
         keep_all_but_metadata(csr, old);
-        if let (Some(csr), Some(old)) = (csr.as_object_mut(), old.as_object()) {
-            // Metadata is not the approver's, except what records the write.
-            let mut kept = old.get("metadata").cloned().unwrap_or_default();
-            if let (Some(kept), Some(Value::Object(new))) = (kept.as_object_mut(), metadata) {
-                for name in ["managedFields", "resourceVersion"] {
-                    match new.get(name) {
-                        Some(value) => kept.insert(name.into(), value.clone()),
-                        None => kept.remove(name),
-                    };
-                }
-            }
-            csr.insert("metadata".into(), kept);
+        if let Some(csr) = csr.as_object_mut() {
             let status = csr.entry("status").or_insert_with(|| json!({}));
             if let Some(status) = status.as_object_mut() {
                 match conditions {

@@ -49,6 +49,12 @@ impl Errors {
         self.0.push(error);
     }
 
+    /// An invalid value that the message leaves out.
+    pub fn invalid_unshown(&mut self, path: &Path<'_>, detail: impl Into<String>) {
+        let detail: String = detail.into();
+        self.0.push(Error::invalid(path, Value::Null, "").showing(detail));
+    }
+
     pub fn required(&mut self, path: &Path<'_>, detail: impl Into<String>) {
         self.0.push(Error::required(path, detail));
     }

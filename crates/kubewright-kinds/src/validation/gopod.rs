@@ -294,6 +294,8 @@ const TOLERATION: &[GoField] = &[
     ("Effect", "effect", Go::Text),
     ("TolerationSeconds", "tolerationSeconds", Go::Raw),
 ];
+/// `core.Toleration`.
+pub(super) const ONE_TOLERATION: Go = Go::Struct(TOLERATION);
 const SPREAD: &[GoField] = &[
     ("MaxSkew", "maxSkew", Go::Int),
     ("TopologyKey", "topologyKey", Go::Text),

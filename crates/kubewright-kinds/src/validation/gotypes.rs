@@ -270,6 +270,54 @@ pub(super) const STATEFUL_SET_UPDATE_STRATEGY: Go = Go::Struct(&[
     ("RollingUpdate", "rollingUpdate", Go::Ptr(ROLLING_UPDATE_STATEFUL_SET)),
 ]);
 
+/// `batch.SuccessPolicy`.
+pub(super) const SUCCESS_POLICY: Go = Go::Struct(&[(
+    "Rules",
+    "rules",
+    Go::List(&[
+        ("SucceededIndexes", "succeededIndexes", Go::Raw),
+        ("SucceededCount", "succeededCount", Go::Raw),
+    ]),
+)]);
+
+/// `batch.UncountedTerminatedPods`.
+pub(super) const UNCOUNTED_PODS: Go =
+    Go::Ptr(&[("Succeeded", "succeeded", Go::Raw), ("Failed", "failed", Go::Raw)]);
+
+/// `policy.PodDisruptionBudgetSpec`.
+pub(super) const DISRUPTION_BUDGET: Go = Go::Struct(&[
+    ("MinAvailable", "minAvailable", Go::Raw),
+    ("Selector", "selector", Go::Raw),
+    ("MaxUnavailable", "maxUnavailable", Go::Raw),
+    ("UnhealthyPodEvictionPolicy", "unhealthyPodEvictionPolicy", Go::Raw),
+]);
+
+/// `core.ObjectReference`.
+pub(super) const OBJECT_REFERENCE: Go = Go::Ptr(&[
+    ("Kind", "kind", Go::Text),
+    ("Namespace", "namespace", Go::Text),
+    ("Name", "name", Go::Text),
+    ("UID", "uid", Go::Text),
+    ("APIVersion", "apiVersion", Go::Text),
+    ("ResourceVersion", "resourceVersion", Go::Text),
+    ("FieldPath", "fieldPath", Go::Text),
+]);
+
+/// `core.EventSource`.
+pub(super) const EVENT_SOURCE: Go =
+    Go::Struct(&[("Component", "component", Go::Text), ("Host", "host", Go::Text)]);
+
+/// `flowcontrol.FlowDistinguisherMethod`.
+pub(super) const FLOW_DISTINGUISHER: Go = Go::Ptr(&[("Type", "type", Go::Text)]);
+
+/// `networking.ParentReference`.
+pub(super) const PARENT_REFERENCE: Go = Go::Ptr(&[
+    ("Group", "group", Go::Text),
+    ("Resource", "resource", Go::Text),
+    ("Namespace", "namespace", Go::Text),
+    ("Name", "name", Go::Text),
+]);
+
 /// `rbac.RoleRef`.
 pub(super) const ROLE_REF: Go =
     Go::Struct(&[("APIGroup", "apiGroup", Go::Text), ("Kind", "kind", Go::Text), ("Name", "name", Go::Text)]);

@@ -31,6 +31,11 @@ pub(super) fn update(object: &Value, old: &Value, e: &mut Errors) {
     finalizers(metadata, e);
 }
 
+/// Metadata of an update whose validator leaves finalizers without a domain alone.
+pub(super) fn update_generic(object: &Value, old: &Value, e: &mut Errors) {
+    e.extend(meta::validate_update(object.sub("metadata"), old.sub("metadata"), &METADATA));
+}
+
 fn finalizers(metadata: &Value, e: &mut Errors) {
     let list = METADATA.child("finalizers");
     for (i, finalizer) in metadata.strings("finalizers").into_iter().enumerate() {

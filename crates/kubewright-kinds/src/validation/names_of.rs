@@ -14,22 +14,42 @@ pub(super) fn signer(name: &str, path: &Path<'_>, e: &mut Errors) {
         let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
         return e.invalid(path, name, detail);
     };
-    let domain_messages = names::is_dns1123_subdomain(domain);
-    let at_least_two = domain.split('.').count() >= 2;
-    for message in domain_messages {
-        e.invalid(path, name, format!("validating label \"{domain}\": {message}"));
+    if domain.len() > 253 {
+        e.too_long(path, 253);
     }
-    if !at_least_two {
-        e.invalid(path, name, "should be a domain with at least two segments separated by dots");
-    }
-    for part in rest.split('.') {
-        for message in names::is_dns1123_label(part) {
-            e.invalid(path, name, format!("validating label \"{part}\": {message}"));
+    if let Some(label) = domain.split('.').find(|label| !names::is_dns1123_label(label).is_empty()) {
+        for message in names::is_dns1123_label(label) {
+            e.invalid(path, domain, format!("validating label \"{label}\": {message}"));
         }
     }
-    let limit = 253 + 1 + 63;
+    if !domain.contains('.') {
+        e.invalid(path, domain, "should be a domain with at least two segments separated by dots");
+    }
+    if let Some(label) = rest.split('.').find(|label| !names::is_dns1123_subdomain(label).is_empty()) {
+        for message in names::is_dns1123_subdomain(label) {
+            e.invalid(path, rest, format!("validating label \"{label}\": {message}"));
+        }
+    }
+    let limit = 253 + 253 + 63 + 2;
     if name.len() > limit {
         e.too_long(path, limit);
+    }
+}
+
+/// `example.com/some/path`: names of controllers.
+pub(super) fn domain_prefixed_path(name: &str, path: &Path<'_>, e: &mut Errors) {
+    if name.is_empty() {
+        return e.required(path, "");
+    }
+    let Some((domain, rest)) =
+        name.split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty())
+    else {
+        return e.invalid(path, name, "must be a domain-prefixed path (such as \"acme.io/foo\")");
+    };
+    e.each(path, domain, names::is_dns1123_subdomain(domain));
+    if !rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_-.~!$&'()*+,;=:@%".contains(&b)) {
+        let message = names::regex_error("Invalid path", "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+", &[]);
+        e.invalid(path, rest, message);
     }
 }
 

@@ -306,7 +306,7 @@ fn load_balancer_class(service: &Value, old: Option<&Value>, e: &mut Errors) {
 /// Policies of traffic from outside and inside, and its distribution.
 fn traffic(spec: &Value, e: &mut Errors) {
     const POLICIES: [&str; 2] = ["Cluster", "Local"];
-    const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     let (external, path) = (spec.text("externalTrafficPolicy"), SPEC.child("externalTrafficPolicy"));
     match (is_external(spec), external) {
         (false, "") => {}
