@@ -14,8 +14,10 @@ use crate::server::Core;
 use crate::{BoxFuture, ready};
 
 mod namespace;
+mod webhook;
 
 pub use namespace::NamespaceLifecycle;
+pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

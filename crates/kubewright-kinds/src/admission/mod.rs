@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use kubewright_apiserver::admission::{Admission, Attributes};
+use kubewright_apiserver::admission::{Admission, Attributes, MutatingWebhooks, ValidatingWebhooks};
 use kubewright_apiserver::storage::StoreError;
 use kubewright_machinery::status::Status;
 use serde_json::{Map, Value};
 
 pub(crate) mod amounts;
+mod certificates;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
@@ -29,6 +30,7 @@ mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 mod tolerations;
 
+pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
 pub use default_ingress_class::DefaultIngressClass;
 pub use default_storage_class::DefaultStorageClass;
 pub use default_toleration_seconds::DefaultTolerationSeconds;
@@ -93,10 +95,10 @@ const ORDER: &[Known] = &[
     off("OwnerReferencesPermissionEnforcement"),
     here("PersistentVolumeClaimResize", || Arc::new(PersistentVolumeClaimResize)),
     here("RuntimeClass", || Arc::new(RuntimeClass)),
-    on("CertificateApproval"),
-    on("CertificateSigning"),
+    here("CertificateApproval", || Arc::new(CertificateApproval)),
+    here("CertificateSigning", || Arc::new(CertificateSigning)),
     on("ClusterTrustBundleAttest"),
-    on("CertificateSubjectRestriction"),
+    here("CertificateSubjectRestriction", || Arc::new(CertificateSubjectRestriction)),
     here("DefaultIngressClass", || Arc::new(DefaultIngressClass)),
     Known { on: false, ..here("DenyServiceExternalIPs", || Arc::new(DenyServiceExternalIps)) },
     here("PodTopologyLabels", || Arc::new(PodTopologyLabels)),
@@ -105,9 +107,9 @@ const ORDER: &[Known] = &[
     off("JobValidation"),
     here("PodResizeValidator", || Arc::new(PodResizeValidator)),
     on(LAST_OF_THEIR_KIND),
-    on("MutatingAdmissionWebhook"),
+    here("MutatingAdmissionWebhook", || Arc::new(MutatingWebhooks)),
     on("ValidatingAdmissionPolicy"),
-    on("ValidatingAdmissionWebhook"),
+    here("ValidatingAdmissionWebhook", || Arc::new(ValidatingWebhooks)),
     here("ResourceQuota", || Arc::new(ResourceQuota)),
     off("AlwaysDeny"),
 ];
