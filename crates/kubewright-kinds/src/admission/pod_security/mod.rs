@@ -1,27 +1,31 @@
-//! `PodSecurity`: pods keep to the level of the Pod Security Standards that their namespace asks for by its labels.
-//!
-//! Pods are refused, what makes pods is warned about; a namespace that becomes stricter is warned of the pods it has.
-
-mod checks;
-mod policy;
+//! PodSecurity: pods keep to the Pod Security Standard that the labels of their namespace name; templates of pods that
+//! would not are warned of, and so are pods that are there when a namespace becomes stricter.
 
 use std::collections::BTreeMap;
 
+use kubewright_apiserver::BoxFuture;
 use kubewright_apiserver::admission::{Admission, Attributes, Operation};
-use kubewright_apiserver::{BoxFuture, ready};
+use kubewright_apiserver::resources::{Storage, splice};
+use kubewright_apiserver::storage::Range;
+use kubewright_machinery::field::quote;
 use kubewright_machinery::meta;
 use kubewright_machinery::status::Status;
 use serde_json::Value;
 
-use checks::{details, reasons, violations};
-use policy::{Level, Policy, Standard};
+use self::checks::{Subject, brief, detailed, violations};
+use self::policy::{Demand, Level, Policy};
+use crate::fields::{at, items, text};
 
-/// The plugin.
-#[derive(Clone, Copy, Debug)]
+mod baseline;
+mod checks;
+mod policy;
+mod restricted;
+
+/// The plugin `PodSecurity`. Nobody is exempt; namespaces without labels are privileged.
 pub struct PodSecurity;
 
-/// How many pods of a namespace are looked at when it becomes stricter.
-const MAX_PODS: usize = 3000;
+/// So many pods are looked at when a namespace becomes stricter.
+const MOST_PODS: usize = 3000;
 
 impl Admission for PodSecurity {
     fn name(&self) -> &'static str {
@@ -33,122 +37,186 @@ impl Admission for PodSecurity {
     }
 
     fn validate<'a>(&'a self, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        match (&*attributes.resource.group, &*attributes.resource.plural, attributes.subresource_name()) {
-            ("", "namespaces", "") => Box::pin(namespace(attributes)),
-            ("", "pods", "" | "ephemeralcontainers" | "resize") => Box::pin(pod(attributes)),
-            ("", "replicationcontrollers" | "podtemplates", "")
-            | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets", "")
-            | ("batch", "jobs" | "cronjobs", "") => Box::pin(controller(attributes)),
-            _ => ready(Ok(())),
-        }
+        Box::pin(async move {
+            match (&*attributes.resource.group, &*attributes.resource.plural) {
+                ("", "namespaces") => namespace(attributes).await,
+                ("", "pods") => pod(attributes).await,
+                (group, plural) => match template_of(group, plural) {
+                    Some(path) if attributes.subresource.is_none() => template(attributes, path).await,
+                    _ => Ok(()),
+                },
+            }
+        })
     }
 }
 
-async fn namespace(attributes: &mut Attributes<'_>) -> Result<(), Status> {
-    let Some(object) = &attributes.object else { return Ok(()) };
-    let (new, errors) = policy::of(meta::labels(object));
-    let old = attributes.old.as_deref().map(|old| policy::of(meta::labels(old)));
-    let same_errors = old.as_ref().is_some_and(|(_, known)| *known == errors);
-    if !errors.is_empty() && !same_errors {
-        return Err(Status::invalid("", "Namespace", meta::name(object), &errors));
+/// Where a kind keeps the template of its pods.
+fn template_of(group: &str, plural: &str) -> Option<&'static [&'static str]> {
+    match (group, plural) {
+        ("", "podtemplates") => Some(&["template"]),
+        ("", "replicationcontrollers")
+        | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets")
+        | ("batch", "jobs") => Some(&["spec", "template"]),
+        ("batch", "cronjobs") => Some(&["spec", "jobTemplate", "spec", "template"]),
+        _ => None,
     }
-    let Some((old, _)) = old else { return Ok(()) };
-    let (new, old) = (new.enforce, old.enforce);
-    let relaxed = new.version == old.version && new.level <= old.level;
-    if new == old || new.level == Level::Privileged || relaxed {
+}
+
+/// Labels have to be readable; pods that are there are held against a stricter level.
+async fn namespace(attributes: &mut Attributes<'_>) -> Result<(), Status> {
+    let Some(object) = attributes.object.as_ref().filter(|_| attributes.subresource.is_none()) else {
+        return Ok(());
+    };
+    let new = Policy::of(object);
+    let old = attributes.old.as_deref().map(Policy::of);
+    // What was bad before may stay.
+    if !new.faults.is_empty() && old.as_ref().is_none_or(|old| old.faults != new.faults) {
+        let errors: Vec<_> = new.faults.iter().map(|fault| fault.error()).collect();
+        return Err(Status::invalid("", "Namespace", attributes.name, &errors));
+    }
+    let Some(old) = old else { return Ok(()) };
+    let (now, before) = (new.enforce, old.enforce);
+    let relaxed = now.version == before.version && now.level <= before.level;
+    if now == before || now.level == Level::Privileged || relaxed {
         return Ok(());
     }
-    let warnings = warnings_of_pods(attributes, new).await?;
+    let warnings = existing(attributes, now).await?;
     attributes.warnings.extend(warnings);
     Ok(())
 }
 
-/// Which of the pods that are there a namespace's new level would refuse.
-async fn warnings_of_pods(attributes: &Attributes<'_>, standard: Standard) -> Result<Vec<String>, Status> {
-    let pods = super::list(attributes, "", "pods", attributes.namespace).await?;
-    let mut by_reason: BTreeMap<String, (String, usize)> = BTreeMap::new();
-    for pod in pods.iter().take(MAX_PODS) {
-        let found = violations(standard, &pod["metadata"], &pod["spec"]);
-        if !found.is_empty() {
-            let entry = by_reason.entry(reasons(&found)).or_insert_with(|| (meta::name(pod).to_string(), 0));
-            entry.1 += 1;
+/// Warnings of the pods in a namespace that do what a demand forbids.
+async fn existing(attributes: &Attributes<'_>, demand: Demand) -> Result<Vec<String>, Status> {
+    let namespace = attributes.name;
+    let range = Range::all(format!("{}{namespace}/", Storage::prefix_of("", "pods"))).limit(MOST_PODS);
+    let page = attributes.core.store().range(range, None).await.map_err(super::unreadable)?;
+    // By what is wrong: the first pod, and how many there are.
+    let mut found: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    for entry in &page.entries {
+        let Ok(pod) = splice::decode(&entry.value, entry.revision) else { continue };
+        let wrong = violations(demand, Subject { template: &pod });
+        if !wrong.is_empty() {
+            let first = || (meta::name(&pod).to_string(), 0);
+            found.entry(brief(&wrong)).or_insert_with(first).1 += 1;
         }
     }
-    let mut lines: Vec<String> = by_reason
+    let mut warnings = Vec::new();
+    if page.remaining > 0 {
+        let (seen, all) = (page.entries.len(), page.entries.len() as u64 + page.remaining);
+        warnings.push(format!(
+            "new PodSecurity enforce level only checked against the first {seen} of {all} existing pods"
+        ));
+    }
+    if !found.is_empty() {
+        let (namespace, demand) = (quote(namespace), quote(&demand.to_string()));
+        warnings.push(format!(
+            "existing pods in namespace {namespace} violate the new PodSecurity enforce level {demand}"
+        ));
+    }
+    let mut told: Vec<String> = found
         .into_iter()
-        .map(|(reason, (pod, count))| match count {
-            1 => format!("{pod}: {reason}"),
-            2 => format!("{pod} (and 1 other pod): {reason}"),
-            more => format!("{pod} (and {} other pods): {reason}", more - 1),
+        .map(|(wrong, (first, count))| match count {
+            1 => format!("{first}: {wrong}"),
+            2 => format!("{first} (and 1 other pod): {wrong}"),
+            more => format!("{first} (and {} other pods): {wrong}", more - 1),
         })
         .collect();
-    lines.sort();
-    if !lines.is_empty() {
-        let name = kubewright_machinery::field::quote(attributes.namespace);
-        lines.insert(
-            0,
-            format!(
-                "existing pods in namespace {name} violate the new PodSecurity enforce level \"{standard}\""
-            ),
-        );
-    }
-    Ok(lines)
+    told.sort_unstable();
+    warnings.extend(told);
+    Ok(warnings)
 }
 
-/// What the namespace of a write asks for. A namespace that is not there asks for nothing.
+/// The policy of the namespace written to.
 async fn policy_of(attributes: &Attributes<'_>) -> Result<Policy, Status> {
-    let found = attributes.core.reader().get("", "namespaces", "", attributes.namespace).await;
-    let namespace = found.map_err(Status::internal)?;
-    Ok(policy::of(namespace.as_deref().and_then(meta::labels)).0)
+    let namespace = super::get(attributes, "", "namespaces", attributes.namespace).await?;
+    let missing = || {
+        let why = format!("failed to lookup namespace {}", attributes.namespace);
+        Status::failure(500, "InternalError", why)
+    };
+    Ok(Policy::of(&*namespace.ok_or_else(missing)?))
 }
 
 async fn pod(attributes: &mut Attributes<'_>) -> Result<(), Status> {
-    let unchanged = match (&attributes.object, &attributes.old) {
-        (Some(new), Some(old)) => !is_significant(new, old),
-        _ => false,
-    };
-    if unchanged {
+    if matches!(
+        attributes.subresource_name(),
+        "exec" | "attach" | "binding" | "eviction" | "log" | "portforward" | "proxy" | "status"
+    ) {
         return Ok(());
     }
     let policy = policy_of(attributes).await?;
     let Some(pod) = &attributes.object else { return Ok(()) };
-    let found = violations(policy.enforce, &pod["metadata"], &pod["spec"]);
-    if !found.is_empty() {
-        let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&found));
-        return Err(attributes.forbidden(why));
+    if attributes.old.as_deref().is_some_and(|old| !is_significant(pod, old)) {
+        return Ok(());
     }
-    let warning = warning(policy.warn, &pod["metadata"], &pod["spec"]);
+    let subject = Subject { template: pod };
+    let wrong = violations(policy.enforce, subject);
+    if !wrong.is_empty() {
+        let demand = quote(&policy.enforce.to_string());
+        return Err(attributes.forbidden(format!("violates PodSecurity {demand}: {}", detailed(&wrong))));
+    }
+    let warning = warning(policy.warn, subject);
     attributes.warnings.extend(warning);
     Ok(())
 }
 
-/// Whether a change touches what the standards look at: the rest of a pod does not change.
-fn is_significant(new: &Value, old: &Value) -> bool {
-    let spec = |pod: &Value, list: &str| pod["spec"][list].as_array().cloned().unwrap_or_default();
-    let looked_at = |pod: &Value| -> Vec<Value> {
-        ["initContainers", "containers", "ephemeralContainers"]
-            .iter()
-            .flat_map(|list| spec(pod, list))
-            .map(|c| serde_json::json!([c["name"], c["image"], c["securityContext"]]))
-            .collect()
-    };
-    looked_at(new) != looked_at(old) || new["metadata"]["annotations"] != old["metadata"]["annotations"]
-}
-
-async fn controller(attributes: &mut Attributes<'_>) -> Result<(), Status> {
+async fn template(attributes: &mut Attributes<'_>, path: &[&str]) -> Result<(), Status> {
     let policy = policy_of(attributes).await?;
     let Some(object) = &attributes.object else { return Ok(()) };
-    let template = match &*attributes.resource.plural {
-        "podtemplates" => &object["template"],
-        "cronjobs" => &object["spec"]["jobTemplate"]["spec"]["template"],
-        _ => &object["spec"]["template"],
-    };
-    let warning = warning(policy.warn, &template["metadata"], &template["spec"]);
-    attributes.warnings.extend(warning);
+    let template = at(object, path);
+    if template.is_object() {
+        let warning = warning(policy.warn, Subject { template });
+        attributes.warnings.extend(warning);
+    }
     Ok(())
 }
 
-fn warning(standard: Standard, metadata: &Value, spec: &Value) -> Option<String> {
-    let found = violations(standard, metadata, spec);
-    (!found.is_empty()).then(|| format!("would violate PodSecurity \"{standard}\": {}", details(&found)))
+fn warning(demand: Demand, subject: Subject<'_>) -> Option<String> {
+    let wrong = violations(demand, subject);
+    let demand = quote(&demand.to_string());
+    (!wrong.is_empty()).then(|| format!("would violate PodSecurity {demand}: {}", detailed(&wrong)))
+}
+
+/// Whether an update changes what is looked at and may change: images, containers, old seccomp annotations.
+fn is_significant(pod: &Value, old: &Value) -> bool {
+    let annotation = |key: &str| meta::annotation(pod, key) != meta::annotation(old, key);
+    let container = |new: &Value, old: &Value| {
+        let name = text(new, &["name"]);
+        text(new, &["image"]) != text(old, &["image"])
+            || annotation(&format!("container.seccomp.security.alpha.kubernetes.io/{name}"))
+    };
+    if annotation("seccomp.security.alpha.kubernetes.io/pod") {
+        return true;
+    }
+    for list in ["containers", "initContainers"] {
+        let (new, old) = (items(pod, &["spec", list]), items(old, &["spec", list]));
+        if new.len() != old.len() || new.iter().zip(old).any(|(new, old)| container(new, old)) {
+            return true;
+        }
+    }
+    let before = items(old, &["spec", "ephemeralContainers"]);
+    items(pod, &["spec", "ephemeralContainers"]).iter().any(|new| {
+        let known = before.iter().find(|old| text(old, &["name"]) == text(new, &["name"]));
+        known.is_none_or(|old| container(new, old))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn updates_count_where_they_change_images_or_containers() {
+        let pod = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let mut other = pod.clone();
+        other["metadata"]["labels"] = json!({});
+        assert!(!is_significant(&other, &pod));
+        other["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i"}]);
+        assert!(is_significant(&other, &pod));
+        assert!(!is_significant(&other, &other));
+        let mut image = pod.clone();
+        image["spec"]["containers"][0]["image"] = json!("j");
+        assert!(is_significant(&image, &pod));
+    }
 }

@@ -1,11 +1,12 @@
-//! Levels and versions of the Pod Security Standards, as a namespace's labels state them.
+//! What the labels of a namespace ask of its pods: a level and a version for each of enforce, audit and warn. Pure.
 
 use std::fmt;
 
-use kubewright_machinery::field::{Error, Path};
-use serde_json::{Map, Value};
+use kubewright_machinery::field::{self, Path};
+use kubewright_machinery::meta;
+use serde_json::Value;
 
-/// How strict.
+/// How much pods may do. Stricter is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Privileged,
@@ -16,34 +17,40 @@ pub(super) enum Level {
 impl Level {
     fn parse(text: &str) -> Option<Self> {
         match text {
-            "privileged" => Some(Self::Privileged),
-            "baseline" => Some(Self::Baseline),
-            "restricted" => Some(Self::Restricted),
+            "privileged" => Some(Level::Privileged),
+            "baseline" => Some(Level::Baseline),
+            "restricted" => Some(Level::Restricted),
             _ => None,
         }
     }
 }
 
-/// The minor version of Kubernetes whose standards apply; `None` for the newest.
-pub(super) type Version = Option<u32>;
-
-fn parse_version(text: &str) -> Option<Version> {
-    if text == "latest" {
-        return Some(None);
-    }
-    let minor = text.strip_prefix("v1.")?;
-    let canonical = !minor.is_empty() && (minor == "0" || !minor.starts_with('0'));
-    (canonical && minor.bytes().all(|b| b.is_ascii_digit())).then(|| minor.parse().ok().map(Some))?
-}
-
-/// A level in a version.
+/// As of which minor version of Kubernetes the level is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standard {
-    pub level: Level,
-    pub version: Version,
+pub(super) enum Version {
+    Latest,
+    Minor(u32),
 }
 
-impl fmt::Display for Standard {
+impl Version {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "latest" {
+            return Some(Version::Latest);
+        }
+        let minor = text.strip_prefix("v1.")?;
+        let plain = minor == "0" || (!minor.starts_with('0') && minor.bytes().all(|b| b.is_ascii_digit()));
+        if plain { minor.parse().ok().map(Version::Minor) } else { None }
+    }
+}
+
+/// What is asked of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Demand {
+    pub(super) level: Level,
+    pub(super) version: Version,
+}
+
+impl fmt::Display for Demand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
             Level::Privileged => "privileged",
@@ -51,64 +58,82 @@ impl fmt::Display for Standard {
             Level::Restricted => "restricted",
         };
         match self.version {
-            None => write!(f, "{level}:latest"),
-            Some(minor) => write!(f, "{level}:v1.{minor}"),
+            Version::Latest => write!(f, "{level}:latest"),
+            Version::Minor(minor) => write!(f, "{level}:v1.{minor}"),
         }
     }
 }
 
-/// What a namespace asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+const NOTHING: Demand = Demand { level: Level::Privileged, version: Version::Latest };
+
+/// A label that cannot be read: its key, its value and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BadLabel {
+    key: String,
+    value: String,
+    detail: &'static str,
+}
+
+impl BadLabel {
+    pub(super) fn error(&self) -> field::Error {
+        let labels = Path::new("metadata");
+        let labels = labels.child("labels");
+        field::Error::invalid(&labels.key(&self.key), self.value.as_str(), self.detail)
+    }
+}
+
+/// What a namespace asks of its pods. Audit is not looked at: there is no audit log to note it in.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
-    pub enforce: Standard,
-    pub warn: Standard,
+    pub(super) enforce: Demand,
+    pub(super) warn: Demand,
+    /// Labels that cannot be read, in the order in which they are looked at.
+    pub(super) faults: Vec<BadLabel>,
 }
 
-/// Reads the labels; what is malformed is reported and counts as not said.
-pub(super) fn of(labels: Option<&Map<String, Value>>) -> (Policy, Vec<Error>) {
-    let mut errors = Vec::new();
-    let metadata = Path::new("metadata");
-    let list = metadata.child("labels");
-    let label = |name: &str| {
-        let key = format!("pod-security.kubernetes.io/{name}");
-        labels.and_then(|l| l.get(&key)).and_then(Value::as_str).map(|value| (key, value))
-    };
-    let mut read = |mode: &str| {
-        let level = label(mode).map(|(key, value)| {
-            let level = Level::parse(value);
-            if level.is_none() {
-                let why = "must be one of privileged, baseline, restricted";
-                errors.push(Error::invalid(&list.key(&key), value, why));
-            }
-            level
-        });
-        let version = label(&format!("{mode}-version")).map(|(key, value)| {
-            let version = parse_version(value);
-            if version.is_none() {
-                errors.push(Error::invalid(&list.key(&key), value, "must be \"latest\" or \"v1.x\""));
-            }
-            version.flatten()
-        });
-        (level, version)
-    };
-    let (enforce_level, enforce_version) = read("enforce");
-    // Audit has no effect without a log, but its labels are checked.
-    read("audit");
-    let (warn_level, warn_version) = read("warn");
-    let standard = |level: Option<Option<Level>>, version: Option<Version>| Standard {
-        level: level.flatten().unwrap_or(Level::Privileged),
-        version: version.flatten(),
-    };
-    let enforce = standard(enforce_level, enforce_version);
-    let mut warn = standard(warn_level, warn_version);
-    // Who enforces a level is warned of it everywhere else as well.
-    if warn_level.is_none() && enforce_level.flatten().is_some() && enforce.level > warn.level {
-        warn.level = enforce.level;
-        if warn_version.is_none() {
-            warn.version = enforce.version;
+impl Policy {
+    /// What the labels of a namespace say. Without labels everything is allowed; a bad level enforces the strictest
+    /// and warns of nothing.
+    pub(super) fn of(namespace: &Value) -> Self {
+        let mut faults = Vec::new();
+        let mut read = |mode: &str, bad_level: Level| -> (Option<Level>, bool, Option<Version>) {
+            let mut label = |suffix: &str| {
+                let key = format!("pod-security.kubernetes.io/{mode}{suffix}");
+                meta::label(namespace, &key).map(|value| (key, value.to_string()))
+            };
+            let (level, version) = (label(""), label("-version"));
+            let mut good = false;
+            let level = level.map(|(key, value)| {
+                Level::parse(&value).inspect(|_| good = true).unwrap_or_else(|| {
+                    let detail = "must be one of privileged, baseline, restricted";
+                    faults.push(BadLabel { key, value, detail });
+                    bad_level
+                })
+            });
+            let version = version.map(|(key, value)| {
+                Version::parse(&value).unwrap_or_else(|| {
+                    faults.push(BadLabel { key, value, detail: "must be \"latest\" or \"v1.x\"" });
+                    Version::Latest
+                })
+            });
+            (level, good, version)
+        };
+        let (enforced, readable, enforced_version) = read("enforce", Level::Restricted);
+        let enforce = Demand {
+            level: enforced.unwrap_or(NOTHING.level),
+            version: enforced_version.unwrap_or(NOTHING.version),
+        };
+        read("audit", Level::Privileged);
+        let (level, _, version) = read("warn", Level::Privileged);
+        let mut warn =
+            Demand { level: level.unwrap_or(NOTHING.level), version: version.unwrap_or(NOTHING.version) };
+        // What is enforced is warned of where only a template is written.
+        if level.is_none() && readable && enforce.level > warn.level {
+            warn.level = enforce.level;
+            warn.version = version.unwrap_or(enforce.version);
         }
+        Policy { enforce, warn, faults }
     }
-    (Policy { enforce, warn }, errors)
 }
 
 #[cfg(test)]
@@ -117,35 +142,46 @@ mod tests {
 
     use super::*;
 
-    fn read(labels: Value) -> (Policy, Vec<String>) {
-        let (policy, errors) = of(labels.as_object());
-        (policy, errors.into_iter().map(|e| e.field).collect())
+    fn policy(labels: &[(&str, &str)]) -> Policy {
+        let mut namespace = json!({"metadata": {"name": "n"}});
+        for (key, value) in labels {
+            meta::set_label(&mut namespace, &format!("pod-security.kubernetes.io/{key}"), value);
+        }
+        Policy::of(&namespace)
     }
 
     #[test]
-    fn warnings_follow_what_is_enforced() {
-        let (policy, errors) = read(json!({
-            "pod-security.kubernetes.io/enforce": "restricted",
-            "pod-security.kubernetes.io/enforce-version": "v1.25",
-        }));
-        assert!(errors.is_empty());
-        assert_eq!(policy.warn, policy.enforce);
-        assert_eq!(policy.enforce.to_string(), "restricted:v1.25");
-    }
-
-    #[test]
-    fn malformed_labels_are_named_in_order() {
-        let (policy, errors) = read(json!({
-            "pod-security.kubernetes.io/warn": "x",
-            "pod-security.kubernetes.io/audit-version": "v1.01",
-        }));
+    fn what_is_enforced_is_warned_of_unless_the_labels_say_otherwise() {
+        let both = policy(&[("enforce", "restricted"), ("enforce-version", "v1.25")]);
         assert_eq!(
-            errors,
+            (both.enforce.to_string(), both.warn.to_string()),
+            ("restricted:v1.25".into(), "restricted:v1.25".into())
+        );
+        let quiet = policy(&[("enforce", "baseline"), ("warn", "privileged")]);
+        assert_eq!(quiet.warn.level, Level::Privileged);
+        let newest =
+            policy(&[("enforce", "baseline"), ("enforce-version", "v1.9"), ("warn-version", "latest")]);
+        assert_eq!(newest.warn.to_string(), "baseline:latest");
+        assert_eq!(policy(&[]).enforce, NOTHING);
+    }
+
+    #[test]
+    fn a_bad_level_enforces_the_strictest_and_warns_of_nothing() {
+        let bad = policy(&[("enforce", "strict"), ("audit-version", "v1"), ("warn", "x")]);
+        assert_eq!((bad.enforce.level, bad.warn.level), (Level::Restricted, Level::Privileged));
+        let bodies: Vec<_> = bad.faults.iter().map(|f| f.error().to_string()).collect();
+        assert_eq!(
+            bodies,
             [
-                "metadata.labels[pod-security.kubernetes.io/audit-version]",
-                "metadata.labels[pod-security.kubernetes.io/warn]",
+                "metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of \
+                 privileged, baseline, restricted",
+                "metadata.labels[pod-security.kubernetes.io/audit-version]: Invalid value: \"v1\": must be \
+                 \"latest\" or \"v1.x\"",
+                "metadata.labels[pod-security.kubernetes.io/warn]: Invalid value: \"x\": must be one of privileged, \
+                 baseline, restricted",
             ]
         );
-        assert_eq!(policy.enforce.to_string(), "privileged:latest");
+        assert_eq!(Version::parse("v1.05"), None);
+        assert_eq!(Version::parse("v1.0"), Some(Version::Minor(0)));
     }
 }
