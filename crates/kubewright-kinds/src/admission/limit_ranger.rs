@@ -24,11 +24,12 @@ fn concerns(a: &Attributes<'_>) -> bool {
     if !a.resource.group.is_empty() || a.old.as_ref().is_some_and(|o| meta::is_deleting(o)) {
         return false;
     }
-    match (&*a.resource.plural, a.subresource_name(), a.operation) {
-        ("pods", "", Operation::Create) | ("pods", "resize", Operation::Update) => true,
-        ("persistentvolumeclaims", "", Operation::Create | Operation::Update) => true,
-        _ => false,
-    }
+    matches!(
+        (&*a.resource.plural, a.subresource_name(), a.operation),
+        ("pods", "", Operation::Create)
+            | ("pods", "resize", Operation::Update)
+            | ("persistentvolumeclaims", "", Operation::Create | Operation::Update)
+    )
 }
 
 impl Admission for LimitRanger {

@@ -1,6 +1,11 @@
 //! `ServiceAccount`: pods run as a service account that exists, and have its token mounted.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use kubewright_apiserver::admission::{Admission, Attributes, Operation};
+use kubewright_apiserver::resources::Storage;
+use kubewright_apiserver::storage::StoreError;
 use kubewright_apiserver::{BoxFuture, ready};
 use kubewright_machinery::status::Status;
 use serde_json::{Map, Value, json};
@@ -55,6 +60,36 @@ fn mount(spec: &mut Map<String, Value>, suffix: &str) {
     }
 }
 
+/// How long is waited for the account that every namespace gets.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// An account of the namespace. The default one of a new namespace is about to be made by its controller: who creates
+/// a namespace and a pod right after it finds it there.
+async fn account(attributes: &Attributes<'_>, name: &str) -> Result<Option<Arc<Value>>, StoreError> {
+    let get = || attributes.core.reader().get("", "serviceaccounts", attributes.namespace, name);
+    if let Some(account) = get().await? {
+        return Ok(Some(account));
+    }
+    if name != "default" {
+        return Ok(None);
+    }
+    let store = attributes.core.store();
+    let key = format!("{}{}/{name}", Storage::prefix_of("", "serviceaccounts"), attributes.namespace);
+    let mut watch = store.watch(&key, store.revision().await?)?;
+    let made = async {
+        loop {
+            // It may have been made before the watch began.
+            if let Some(account) = get().await? {
+                return Ok(Some(account));
+            }
+            if watch.next().await.is_none() {
+                return Ok(None);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, made).await.unwrap_or(Ok(None))
+}
+
 impl ServiceAccount {
     async fn complete(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         let namespace = attributes.namespace;
@@ -67,8 +102,7 @@ impl ServiceAccount {
             "" => "default".to_string(),
             name => name.to_string(),
         };
-        let account = attributes.core.reader().get("", "serviceaccounts", namespace, &name).await;
-        let Some(account) = account.map_err(Status::internal)? else {
+        let Some(account) = account(attributes, &name).await.map_err(super::unreadable)? else {
             return Err(attributes.forbidden(format!(
                 "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
             )));
@@ -111,7 +145,14 @@ impl Admission for ServiceAccount {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+    use kubewright_apiserver::authn::UserInfo;
+    use kubewright_apiserver::server::{Server, ServerConfig};
+    use kubewright_storage::MemoryStore;
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::{Options, resources};
 
     #[test]
     fn every_container_gets_the_token_once() {
@@ -122,5 +163,35 @@ mod tests {
         assert_eq!(pod["volumes"][0]["name"], "kube-api-access-abcde");
         assert_eq!(pod["containers"][0]["volumeMounts"][0]["name"], "kube-api-access-abcde");
         assert_eq!(pod["containers"][1]["volumeMounts"].as_array().map(Vec::len), Some(1));
+    }
+
+    async fn post(server: &Server, path: &str, body: Value) -> u16 {
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(Full::new(bytes::Bytes::from(body.to_string()))).expect("a request");
+        let answer =
+            server.service(Some(UserInfo::server())).oneshot(request).await.expect("the server runs");
+        answer.status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn a_pod_waits_for_the_default_account_of_its_namespace() {
+        let mut config = ServerConfig::new(Arc::new(MemoryStore::default()));
+        let options = Options::new("10.0.0.0/24".parse().expect("a range"));
+        config.resources = resources(&options).into_iter().map(Arc::new).collect();
+        config.admission = vec![Arc::new(ServiceAccount)];
+        let server = Server::new(config).await.expect("the store is in memory");
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let other = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default-2"}});
+        let (admitted, ()) = tokio::join!(
+            biased;
+            post(&server, "/api/v1/namespaces/a/pods", pod),
+            async {
+                assert_eq!(post(&server, "/api/v1/namespaces/a/serviceaccounts", other).await, 201);
+                assert_eq!(post(&server, "/api/v1/namespaces/a/serviceaccounts", account).await, 201);
+            }
+        );
+        assert_eq!(admitted, 201);
     }
 }

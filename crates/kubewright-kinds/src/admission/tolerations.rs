@@ -63,7 +63,10 @@ mod tests {
         let wide = json!({"key": "a", "operator": "Exists"});
         let all = json!({"operator": "Exists"});
         let brief = json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
-        assert_eq!(merge(std::slice::from_ref(&narrow), &[wide.clone(), narrow.clone()]), [wide.clone()]);
+        assert_eq!(
+            merge(std::slice::from_ref(&narrow), &[wide.clone(), narrow.clone()]),
+            std::slice::from_ref(&wide)
+        );
         assert_eq!(merge(&[narrow.clone(), brief.clone()], &[]), [narrow.clone(), brief.clone()]);
         assert_eq!(merge(&[narrow, wide, brief], std::slice::from_ref(&all)), [all]);
     }

@@ -97,7 +97,7 @@ impl Policy {
     pub(super) fn of(namespace: &Value) -> Self {
         let mut faults = Vec::new();
         let mut read = |mode: &str, bad_level: Level| -> (Option<Level>, bool, Option<Version>) {
-            let mut label = |suffix: &str| {
+            let label = |suffix: &str| {
                 let key = format!("pod-security.kubernetes.io/{mode}{suffix}");
                 meta::label(namespace, &key).map(|value| (key, value.to_string()))
             };
