@@ -26,7 +26,8 @@ pub(crate) const CSR: Row = Row {
     },
     prepare_update: |_, csr, old| carry(csr, old, "spec"),
     fields: &["spec.signerName"],
-    prepare_status: stamp,
+    prepare_status: |cx, csr, old| stamp(cx, csr, old),
+    reset: &[&["spec"], &["status"]],
     status_metadata: StatusMetadata::Keep,
     ..Row::PLAIN
 };
@@ -36,18 +37,15 @@ pub(crate) const CSR_APPROVAL: Row = Row {
     prepare_status: |cx, csr, old| {
         let conditions = at(csr, &["status", "conditions"]).clone();
         keep_all_but_metadata(csr, old);
-        if let Some(csr) = csr.as_object_mut() {
-            let status = csr.entry("status").or_insert_with(|| json!({}));
-            if let Some(status) = status.as_object_mut() {
-                match conditions {
-                    Value::Array(list) if !list.is_empty() => {
-                        status.insert("conditions".into(), Value::Array(list));
-                    }
-                    _ => {
-                        status.remove("conditions");
-                    }
+        if let Some(csr) = csr.as_object_mut()
+            && let Some(status) = csr.entry("status").or_insert_with(|| json!({})).as_object_mut()
+        {
+            match conditions {
+                Value::Array(list) if !list.is_empty() => {
+                    status.insert("conditions".into(), Value::Array(list))
                 }
-            }
+                _ => status.remove("conditions"),
+            };
         }
         stamp(cx, csr, old);
     },

@@ -44,6 +44,8 @@ pub(crate) struct Row {
     pub field: fn(&Value, &str) -> Option<String>,
     /// What of the metadata /status changes.
     pub status_metadata: StatusMetadata,
+    /// What server-side apply must not own through the main endpoint, besides status.
+    pub reset: &'static [&'static [&'static str]],
     /// Whether creators may set status (where the API has no status subresource, or takes both).
     pub status_on_create: bool,
     /// How long a deleted object goes on: see [`Strategy::grace_period`].
@@ -94,6 +96,7 @@ impl Row {
         fields: &[],
         field: |_, _| None,
         status_metadata: StatusMetadata::Free,
+        reset: &[],
         status_on_create: false,
         grace_period: |_, _| None,
         held: |_| false,
@@ -166,7 +169,10 @@ impl Strategy for Builtin {
     }
 
     fn reset_fields(&self) -> &[&[&str]] {
-        if self.has_status { &[&["status"]] } else { &[] }
+        match (self.row.reset, self.has_status) {
+            ([], true) => &[&["status"]],
+            (reset, _) => reset,
+        }
     }
 
     fn reserve<'a>(
