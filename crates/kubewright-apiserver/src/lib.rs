@@ -9,7 +9,7 @@
 //! - [`resources`]: what is served, and the seams that kinds implement.
 //! - [`handlers`]: the verbs.
 //! - [`crds`]: definitions of custom resources, and serving these.
-//! - [`aggregation`]: APIServices.
+//! - [`aggregation`](mod@aggregation): the group versions that are served, as objects, and those of other servers.
 //! - [`outbound`]: calls to webhooks.
 //! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
 

@@ -50,13 +50,12 @@ pub fn resources(options: &Options) -> Vec<Resource> {
 }
 
 fn resource(facts: &ResourceFacts, options: &Options, services: &Arc<ServiceAllocator>) -> Resource {
-    // Definitions are the server's own; only their type comes from here.
+    // Definitions and APIServices are the server's own; only their type comes from here.
     if (facts.group, facts.plural) == (crds::GROUP, crds::PLURAL) {
         return crds::resource(facts.schema.clone());
     }
     if (facts.group, facts.plural) == (aggregation::GROUP, aggregation::PLURAL) {
-        let columns = tables::columns(facts.group, facts.plural);
-        return Resource { columns, ..aggregation::resource(facts.schema.clone()) };
+        return aggregation::resource(facts.schema.clone());
     }
     let row = row(facts.group, facts.version, facts.plural);
     let has_status = facts.subresources.iter().any(|s| s.name == "status");

@@ -17,6 +17,7 @@ use crate::resources::{
 use crate::server::{Response, respond};
 
 mod availability;
+mod columns;
 mod registry;
 mod service;
 
@@ -61,6 +62,7 @@ pub fn resource(schema: SchemaRef) -> Resource {
         storage_version_hash: crate::discovery::storage_version_hash(GROUP, VERSION, KIND),
         schema,
         strategy: Arc::new(service::ServiceStrategy::new(registry)),
+        columns: Arc::new(columns::ServiceColumns),
         subresources: vec![status],
         rules: WriteRules {
             unconditional_update: false,

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use kubewright_machinery::crd::{Definition, status};
+use kubewright_machinery::crd::{Definition, Names, status};
 use kubewright_machinery::fieldset::{FieldManager, SingleVersion};
 use kubewright_machinery::meta;
 use kubewright_machinery::schema::SchemaRef;
 use kubewright_storage::{Entry, EventKind, Expect, Range, StoreError, Watch};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::{CLEANUP_FINALIZER, GROUP, KIND, PLURAL, VERSION, instances, kind};
@@ -52,10 +53,9 @@ struct Held {
     terminating: Arc<AtomicBool>,
 }
 
-/// What is served of a definition, and what it was made of.
+/// What is served of a definition, and (as a digest) what it was made of.
 struct Served {
-    spec: Value,
-    accepted: Value,
+    facts: [u8; 32],
     resources: Vec<Arc<Resource>>,
 }
 
@@ -106,7 +106,7 @@ impl Registry {
         for _ in 0..ROUNDS {
             let groups = state.catch_up(core).await?;
             let decided = state.decide(&groups, core.now());
-            state.serve(&decided, core.store().revision().await?, &registry);
+            state.serve(&groups, &decided, core.store().revision().await?, &registry);
             state.publish(core);
             let mut interfered = false;
             for (name, object) in decided {
@@ -306,7 +306,7 @@ impl State {
             for i in 0..current.len() {
                 let mut taken = status::Taken::default();
                 for (_, other) in current.iter().enumerate().filter(|(j, _)| *j != i) {
-                    taken.add(&Definition::parse(other).accepted);
+                    taken.add(&Names::parse(other.pointer("/status/acceptedNames").unwrap_or(&Value::Null)));
                 }
                 let object = &mut current[i];
                 let mut changed = status::accept_names(object, &taken, now);
@@ -320,9 +320,18 @@ impl State {
         decided
     }
 
-    /// Makes the resources of what is established, or will be by `decided`.
-    fn serve(&mut self, decided: &[(Box<str>, Value)], revision: u64, registry: &Weak<Registry>) {
+    /// Makes the resources of what is established in these groups, or will be by `decided`.
+    fn serve(
+        &mut self,
+        groups: &BTreeSet<Box<str>>,
+        decided: &[(Box<str>, Value)],
+        revision: u64,
+        registry: &Weak<Registry>,
+    ) {
         for (name, held) in &mut self.definitions {
+            if !groups.contains(&group_of(&held.object)) {
+                continue;
+            }
             let next = decided.iter().find(|(decided, _)| decided == name).map(|(_, object)| object);
             let object = next.unwrap_or(&held.object);
             held.terminating.store(meta::is_deleting(object), Ordering::Release);
@@ -330,16 +339,14 @@ impl State {
                 self.stale |= held.served.take().is_some();
                 continue;
             }
-            let spec = object.get("spec").unwrap_or(&Value::Null);
-            let accepted = object.pointer("/status/acceptedNames").unwrap_or(&Value::Null);
-            if held.served.as_ref().is_some_and(|s| s.spec == *spec && s.accepted == *accepted) {
+            let facts = digest(object);
+            if held.served.as_ref().is_some_and(|served| served.facts == facts) {
                 continue;
             }
             // Whatever was written before under another schema is looked at again when read.
             let settled = if held.served.is_some() { revision } else { held.revision };
             held.served = Some(Served {
-                spec: spec.clone(),
-                accepted: accepted.clone(),
+                facts,
                 resources: kind::resources(&Definition::parse(object), settled, &held.terminating, registry),
             });
             self.stale = true;
@@ -395,6 +402,12 @@ fn take_in(
             definitions.insert(name.into(), held);
         }
     }
+}
+
+/// A digest of what the resources of a definition are made of.
+fn digest(object: &Value) -> [u8; 32] {
+    let facts = [object.get("spec"), object.pointer("/status/acceptedNames")];
+    Sha256::digest(json!(facts).to_string()).into()
 }
 
 fn group_of(object: &Value) -> Box<str> {

@@ -1,13 +1,16 @@
 //! Definitions of custom resources, and the resources they define.
 
-use kubewright_apiserver::crds;
-use kubewright_apiserver::server::{Server, ServerConfig};
-use kubewright_machinery::schema::SchemaRef;
-use kubewright_storage::{MemoryStore, Store};
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::client::Client;
+use http_body_util::BodyExt;
+use kubewright_apiserver::outbound::{Call, CallError, Outbound};
+use kubewright_apiserver::resources::Reader;
+use kubewright_apiserver::server::{Server, ServerConfig};
+use kubewright_apiserver::{BoxFuture, aggregation, crds};
+use kubewright_machinery::schema::SchemaRef;
+use kubewright_storage::{MemoryStore, Store};
+use serde_json::{Value, json};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/x.example.com/v1/namespaces/a/widgets";
@@ -149,4 +152,97 @@ async fn definitions_that_are_stored_are_served_from_the_start() {
     let second = server_on(store).await;
     let (code, found) = Client::of(&second).get(&format!("{WIDGETS}/w")).await;
     assert_eq!((code, &found["spec"]), (200, &json!({"size": 1})));
+}
+
+/// A conversion webhook that turns `size` of v1 into `sizes` of v2 and back.
+struct Converts;
+
+impl Outbound for Converts {
+    fn post<'a>(&'a self, _: &'a Reader, call: Call) -> BoxFuture<'a, Result<bytes::Bytes, CallError>> {
+        let review: Value = serde_json::from_slice(&call.body).expect("the server sends JSON");
+        let request = &review["request"];
+        let wanted = &request["desiredAPIVersion"];
+        let convert = |object: &Value| {
+            let mut object = object.clone();
+            object["apiVersion"] = wanted.clone();
+            let (size, sizes) = (object["spec"]["size"].clone(), object["spec"]["sizes"][0].clone());
+            object["spec"] = match wanted.as_str() {
+                Some("x.example.com/v2") => json!({"sizes": [size]}),
+                _ => json!({"size": sizes}),
+            };
+            object
+        };
+        let converted: Vec<Value> = request["objects"].as_array().unwrap().iter().map(convert).collect();
+        let answer = json!({"kind": "ConversionReview", "apiVersion": review["apiVersion"], "response": {
+            "uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": converted}});
+        Box::pin(std::future::ready(Ok(answer.to_string().into())))
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_converts_between_versions() {
+    let mut config = ServerConfig::new(Arc::new(MemoryStore::default()));
+    let definitions = crds::resource_calling(SchemaRef::default(), Arc::new(Converts));
+    config.resources.push(Arc::new(definitions));
+    let server = Server::new(config).await.unwrap();
+    let client = Client::of(&server);
+    let sizes = json!({"sizes": {"type": "array", "items": {"type": "integer"}}});
+    let mut body = definition(&[version("v1", true, sized()), version("v2", false, sizes)]);
+    body["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "clientConfig": {"url": "https://convert.example.com/"}, "conversionReviewVersions": ["v1"]}});
+    let (code, created) = client.post(DEFINITIONS, body).await;
+    assert_eq!(code, 201, "{created}");
+    client.post(WIDGETS, widget("w", json!({"size": 3}))).await;
+    let other = "/apis/x.example.com/v2/namespaces/a/widgets";
+    let (_, read) = client.get(&format!("{other}/w")).await;
+    assert_eq!((&read["apiVersion"], &read["spec"]), (&json!("x.example.com/v2"), &json!({"sizes": [3]})));
+    let mut new = widget("n", json!({"sizes": [7]}));
+    new["apiVersion"] = json!("x.example.com/v2");
+    let (code, created) = client.post(other, new).await;
+    assert_eq!((code, &created["spec"]), (201, &json!({"sizes": [7]})), "{created}");
+    let (_, list) = client.get(WIDGETS).await;
+    assert_eq!(list["items"][0]["spec"], json!({"size": 7}));
+}
+
+#[tokio::test]
+async fn watches_end_when_the_schema_changes_and_go_on_when_it_does_not() {
+    let server = server().await;
+    let client = Client::of(&server);
+    client.post(DEFINITIONS, definition(&[version("v1", true, sized())])).await;
+    let watch = client.raw("GET", &format!("{WIDGETS}?watch=true"), "", "").await;
+    let one = format!("{DEFINITIONS}/widgets.x.example.com");
+    client.merge(&one, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    client.post(WIDGETS, widget("w", json!({"size": 1}))).await;
+    let mut body = watch.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(first.starts_with(b"{\"type\":\"ADDED\""), "{first:?}");
+    client.merge(&one, json!({"spec": {"versions": [version("v1", true, json!({}))]}})).await;
+    assert!(body.frame().await.is_none(), "clients list again under the new schema");
+}
+
+#[tokio::test]
+async fn what_is_served_is_registered_and_what_is_not_any_more_is_dropped() {
+    let mut config = ServerConfig::new(Arc::new(MemoryStore::default()));
+    config.resources.push(Arc::new(aggregation::resource(SchemaRef::default())));
+    config.resources.push(Arc::new(crds::resource(SchemaRef::default())));
+    let server = Server::new(config).await.unwrap();
+    let client = Client::of(&server);
+    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let (_, own) = client.get(&format!("{services}/v1.apiextensions.k8s.io")).await;
+    assert_eq!(own["status"]["conditions"][0]["reason"], "Local", "{own}");
+    // Registration follows publication: the watch tells when.
+    let watch = client.raw("GET", &format!("{services}?watch=true"), "", "").await;
+    let mut events = watch.into_body();
+    let mut next = async || {
+        let line = events.frame().await.unwrap().unwrap().into_data().unwrap();
+        let event: Value = serde_json::from_slice(&line).unwrap();
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default().to_string();
+        (event["type"].as_str().unwrap_or_default().to_string(), name)
+    };
+    let event = |kind: &str, name: &str| (kind.to_string(), name.to_string());
+    assert_eq!(next().await, event("ADDED", "v1.apiextensions.k8s.io"));
+    client.post(DEFINITIONS, definition(&[version("v1", true, sized())])).await;
+    assert_eq!(next().await, event("ADDED", "v1.x.example.com"));
+    client.delete(&format!("{DEFINITIONS}/widgets.x.example.com"), Value::Null).await;
+    assert_eq!(next().await, event("DELETED", "v1.x.example.com"));
 }
