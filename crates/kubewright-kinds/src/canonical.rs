@@ -19,6 +19,41 @@ pub fn canonicalize(object: &mut Value, schema: &Schema) {
     walk(object, schema, 0);
 }
 
+/// Turns empty lists and maps that are always written into null: the store of Kubernetes knows no difference, and gives
+/// back null. Managers of fields see what was sent, everybody after them what is stored.
+pub(crate) fn forget_empty(value: &mut Value, schema: &Schema) {
+    forget(value, schema, 0);
+}
+
+fn forget(value: &mut Value, schema: &Schema, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let Some(field) = schema.field(name) else { continue };
+                let empty = match &*value {
+                    Value::Array(items) => items.is_empty(),
+                    Value::Object(map) => map.is_empty() && field.properties.is_empty(),
+                    _ => false,
+                };
+                if empty && field.zero == Zero::Write {
+                    *value = Value::Null;
+                } else {
+                    forget(value, field, depth + 1);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(item) = &schema.items {
+                items.iter_mut().for_each(|value| forget(value, item, depth + 1));
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Fills a field that is absent with its default, in canonical form.
 pub(crate) fn insert_default(owner: &mut Map<String, Value>, name: &str, field: &Schema) {
     if let Some(default) = &field.default {
@@ -209,6 +244,16 @@ mod tests {
             json!({"cpu": "1", "memory": "1", "x/y": "0"})
         );
         assert_eq!(pod["status"]["startTime"], "2020-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn empty_lists_that_are_always_written_are_stored_as_null() {
+        let schema = Catalogue::builtin().schema("io.k8s.api.rbac.v1.ClusterRole").expect("a kind");
+        let mut role = json!({"rules": []});
+        canonicalize(&mut role, schema);
+        assert_eq!(role["rules"], json!([]));
+        forget_empty(&mut role, schema);
+        assert_eq!(role["rules"], Value::Null);
     }
 
     #[test]

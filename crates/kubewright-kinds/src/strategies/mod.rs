@@ -14,7 +14,7 @@ use kubewright_machinery::schema::SchemaRef;
 use kubewright_machinery::status::Status;
 use serde_json::{Map, Value};
 
-use crate::canonical::{canonicalize, insert_default};
+use crate::canonical::{canonicalize, forget_empty, insert_default};
 use crate::fields::{at, carry};
 use crate::validation;
 
@@ -139,6 +139,7 @@ impl Strategy for Builtin {
             reset_status(object, &self.schema);
         }
         (self.row.prepare_create)(cx, object);
+        forget_empty(object, &self.schema);
     }
 
     fn validate_create(&self, cx: &WriteContext<'_>, object: &Value) -> Vec<field::Error> {
@@ -150,6 +151,7 @@ impl Strategy for Builtin {
             carry(object, old, "status");
         }
         (self.row.prepare_update)(cx, object, old);
+        forget_empty(object, &self.schema);
     }
 
     fn validate_update(&self, cx: &WriteContext<'_>, object: &Value, old: &Value) -> Vec<field::Error> {
@@ -287,6 +289,7 @@ impl Strategy for Part {
             keep_metadata(object, old, self.row.status_metadata);
         }
         (self.row.prepare_status)(cx, object, old);
+        forget_empty(object, &self.schema);
     }
 
     fn held(&self, object: &Value) -> bool {

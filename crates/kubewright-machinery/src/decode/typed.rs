@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 use super::parse::Node;
 use super::{Decoded, Error};
 use crate::quantity::Quantity;
-use crate::schema::{Schema, Type};
+use crate::schema::{Schema, Type, Zero};
 use crate::time;
 
 /// As many strict faults as Go's decoder keeps.
@@ -323,9 +323,11 @@ fn is_named(schema: &Schema, suffix: &str) -> bool {
     schema.name.as_deref().is_some_and(|name| name.ends_with(suffix))
 }
 
-/// Go leaves out optional lists and maps that are empty when it writes an object back.
+/// Go leaves out optional lists and maps that are empty when it writes an object back, but for those that it always
+/// writes.
 fn is_omitted(value: &Value, schema: &Schema) -> bool {
     match value {
+        _ if schema.zero == Zero::Write => false,
         Value::Array(items) => items.is_empty() && schema.ty == Some(Type::Array),
         Value::Object(map) => map.is_empty() && schema.properties.is_empty() && schema.additional.is_some(),
         _ => false,
