@@ -4,3 +4,4 @@ mod client;
 mod crds;
 mod objects;
 mod watches;
+mod webhooks;

@@ -275,7 +275,8 @@ mod tests {
         let chain = plugins(generic, &[], &[]).unwrap();
         let names = names(&chain);
         assert_eq!(names[..2], ["NamespaceLifecycle", "LimitRanger"]);
-        assert_eq!(names[names.len() - 3..], ["OurOwn", "ValidatingAdmissionWebhook", "ResourceQuota"]);
+        let last = ["OurOwn", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook", "ResourceQuota"];
+        assert_eq!(names[names.len() - 4..], last);
         assert!(!names.contains(&"DenyServiceExternalIPs"));
     }
 
