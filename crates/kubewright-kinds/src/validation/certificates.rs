@@ -88,15 +88,15 @@ fn check(request: &Value, old: Option<&Value>, e: &mut Errors) {
         e.invalid(&SPEC.child("expirationSeconds"), seconds, detail);
     }
     let status = request.sub("status");
-    let none = Vec::new();
-    let old_types = old.map_or(none, types);
+    let old_types = old.map(types).unwrap_or_default();
     conditions(status.items("conditions"), &old_types, &STATUS.child("conditions"), e);
     let old_certificate = old.map(|old| old.sub("status").text("certificate"));
     let certificate = status.text("certificate");
-    if old_certificate != Some(certificate) && old_certificate.is_none_or(|old| fault(old).is_none()) {
-        if let Some(fault) = fault(certificate) {
-            e.invalid(&STATUS.child("certificate"), "<certificate data>", fault);
-        }
+    if old_certificate != Some(certificate)
+        && old_certificate.is_none_or(|old| fault(old).is_none())
+        && let Some(fault) = fault(certificate)
+    {
+        e.invalid(&STATUS.child("certificate"), "<certificate data>", fault);
     }
 }
 

@@ -53,7 +53,7 @@ fn frozen(object: &Value, old: &Value, fields: &[&str], e: &mut Errors) {
     let empty = |v: &Value| v.is_null() || v.as_object().is_some_and(serde_json::Map::is_empty);
     for field in fields {
         let (new, old) = (object.sub(field), old.sub(field));
-        if !same(new, old) && !(empty(new) && empty(old)) {
+        if !(same(new, old) || empty(new) && empty(old)) {
             e.forbidden(&Path::new(field), FROZEN);
         }
     }
@@ -80,17 +80,11 @@ pub(super) fn secret_create(object: &Value, e: &mut Errors) {
         }
         "kubernetes.io/dockercfg" => docker_config(data, ".dockercfg", e),
         "kubernetes.io/dockerconfigjson" => docker_config(data, ".dockerconfigjson", e),
-        "kubernetes.io/basic-auth" => {
-            if data.get("username").is_none() && data.get("password").is_none() {
-                required("username", e);
-                required("password", e);
-            }
+        "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
+            required("username", e);
+            required("password", e);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.text("ssh-privatekey").is_empty() {
-                required("ssh-privatekey", e);
-            }
-        }
+        "kubernetes.io/ssh-auth" if data.text("ssh-privatekey").is_empty() => required("ssh-privatekey", e),
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"] {
                 if data.get(key).is_none() {

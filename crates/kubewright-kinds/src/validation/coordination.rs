@@ -26,9 +26,9 @@ fn spec(spec: &Value, e: &mut Errors) {
     }
     checks::opt_non_negative(spec, "leaseTransitions", &SPEC, e);
     if let Some(strategy) = spec.opt_text("strategy") {
-        let (parent, qualified) = (SPEC.child("strategy"), strategy.contains('/'));
-        let path = parent.child("strategy");
-        if qualified {
+        let path = SPEC.child("strategy");
+        let path = path.child("strategy");
+        if strategy.contains('/') {
             checks::qualified_name(strategy, &path, e);
         } else if !STRATEGIES.contains(&strategy) {
             e.not_supported(&path, strategy, &STRATEGIES);

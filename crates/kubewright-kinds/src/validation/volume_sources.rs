@@ -73,11 +73,7 @@ pub(super) fn shared(kind: &str, source: &Value, owner: Owner<'_>, path: &Path<'
             required(source, &["volumeID"], path, e);
             secret(source, owner, path, e);
         }
-        "cephfs" => {
-            if source.items("monitors").is_empty() {
-                e.required(&path.child("monitors"), "");
-            }
-        }
+        "cephfs" if source.items("monitors").is_empty() => e.required(&path.child("monitors"), ""),
         "quobyte" => quobyte(source, path, e),
         "fc" => fibre_channel(source, path, e),
         "flexVolume" => flex(source, path, e),
