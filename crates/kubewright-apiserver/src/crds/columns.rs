@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::resources::{Column, Columns};
 
 /// Name, then what the definition lists, or the age.
-pub(super) struct PrinterColumns {
+pub(crate) struct PrinterColumns {
     columns: Vec<Column>,
     cells: crd::columns::Columns,
 }
 
 impl PrinterColumns {
-    pub(super) fn new(columns: &[crd::Column]) -> Self {
+    pub(crate) fn new(columns: &[crd::Column]) -> Self {
         let cells = crd::columns::Columns::new(columns);
         let columns = cells.definitions().iter().map(column).collect();
         Self { columns, cells }

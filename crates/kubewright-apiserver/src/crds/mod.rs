@@ -23,6 +23,7 @@ mod registry;
 mod strategy;
 mod webhook;
 
+pub(crate) use columns::PrinterColumns;
 use registry::Registry;
 
 /// The group of definitions.

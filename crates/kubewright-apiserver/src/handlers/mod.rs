@@ -343,7 +343,16 @@ impl Call {
                     Value::Null => serde_json::json!({}),
                     version => serde_json::json!({ "resourceVersion": version }),
                 };
-                tables::table(&self.resource, self.table_form(beta)?, metadata, [object], true)
+                let form = self.table_form(beta)?;
+                match self.subresource().map(|s| &s.action) {
+                    // What is shown is another kind, with columns of its own.
+                    Some(SubresourceAction::Scale(_)) => {
+                        let columns = tables::scale_columns(self.resource.custom);
+                        let shown = Resource { columns, ..Resource::clone(&self.resource) };
+                        tables::table(&shown, form, metadata, [object], true)
+                    }
+                    _ => tables::table(&self.resource, form, metadata, [object], true),
+                }
             }
             Transform::Partial { beta } => tables::partial(object, beta),
             Transform::PartialList { .. } => {

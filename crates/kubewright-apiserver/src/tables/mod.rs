@@ -2,11 +2,15 @@
 //!
 //! Served objects flow in as values, one document comes out. Which columns there are is the resource's matter.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use kubewright_machinery::crd;
 use kubewright_machinery::status::Status;
 use serde_json::{Map, Value, json};
 
-use crate::resources::{Column, Resource};
+use crate::crds::PrinterColumns;
+use crate::resources::{Column, Columns, Resource};
 
 /// What the rows of a Table carry besides cells (`includeObject`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +100,29 @@ fn row(resource: &Resource, form: Form, object: Value) -> Value {
         row["conditions"] = Value::Array(conditions);
     }
     row
+}
+
+/// The columns of an `autoscaling/v1` Scale. Those of custom resources describe themselves in other words.
+pub fn scale_columns(custom: bool) -> Arc<dyn Columns> {
+    let column = |name: &str, ty: &str, description: &str, path: &str| crd::Column {
+        name: name.into(),
+        ty: ty.into(),
+        description: description.into(),
+        json_path: path.into(),
+        ..crd::Column::default()
+    };
+    let (wanted, observed) = match custom {
+        true => ("Number of desired replicas", "Number of actual replicas"),
+        false => (
+            "replicas is the desired number of instances for the scaled object.",
+            "replicas is the actual number of observed instances of the scaled object.",
+        ),
+    };
+    Arc::new(PrinterColumns::new(&[
+        column("Desired", "integer", wanted, ".spec.replicas"),
+        column("Available", "integer", observed, ".status.replicas"),
+        column("Age", "date", crd::columns::AGE_DOC, ".metadata.creationTimestamp"),
+    ]))
 }
 
 /// The PartialObjectMetadata of an object.

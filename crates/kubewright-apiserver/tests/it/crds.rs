@@ -11,6 +11,7 @@ use kubewright_apiserver::{BoxFuture, aggregation, crds};
 use kubewright_machinery::schema::SchemaRef;
 use kubewright_storage::{MemoryStore, Store};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/x.example.com/v1/namespaces/a/widgets";
@@ -245,4 +246,24 @@ async fn what_is_served_is_registered_and_what_is_not_any_more_is_dropped() {
     assert_eq!(next().await, event("ADDED", "v1.x.example.com"));
     client.delete(&format!("{DEFINITIONS}/widgets.x.example.com"), Value::Null).await;
     assert_eq!(next().await, event("DELETED", "v1.x.example.com"));
+}
+
+#[tokio::test]
+async fn a_scale_shows_its_own_columns() {
+    let server = server().await;
+    let client = Client::of(&server);
+    let mut scaled = version("v1", true, json!({"n": {"type": "integer"}}));
+    scaled["subresources"]["scale"] =
+        json!({"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"});
+    client.post(DEFINITIONS, definition(&[scaled])).await;
+    client.post(WIDGETS, widget("w", json!({"n": 3}))).await;
+    let request = http::Request::get(format!("{WIDGETS}/w/scale"))
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(http_body_util::Full::new(bytes::Bytes::new()))
+        .unwrap();
+    let response = client.0.clone().oneshot(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let table: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(table["columnDefinitions"][1]["name"], "Desired", "{table}");
+    assert_eq!(table["rows"][0]["cells"][1], 3);
 }
