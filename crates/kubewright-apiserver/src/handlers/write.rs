@@ -248,6 +248,7 @@ impl<'c> Writer<'c> {
         for warning in self.strategy.warnings(&cx, &object, None) {
             call.warn(warning);
         }
+        self.strategy.settle(&mut object);
         if authorize.is_some() {
             self.authorize_create().await?;
         }

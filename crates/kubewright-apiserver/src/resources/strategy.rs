@@ -69,6 +69,12 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// Brings a new object that is valid to the form it is stored in: what is told apart up to here, such as an empty
+    /// list from none, may be one thing from then on.
+    fn settle(&self, object: &mut Value) {
+        let _ = object;
+    }
+
     /// Puts back what this endpoint does not change, such as status on the main one.
     fn prepare_update(&self, cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
         let _ = (cx, object, old);

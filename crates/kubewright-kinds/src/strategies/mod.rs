@@ -139,6 +139,9 @@ impl Strategy for Builtin {
             reset_status(object, &self.schema);
         }
         (self.row.prepare_create)(cx, object);
+    }
+
+    fn settle(&self, object: &mut Value) {
         forget_empty(object, &self.schema);
     }
 
