@@ -47,7 +47,7 @@ pub(crate) async fn install(
 ) -> Result<(), ClusterError> {
     let endpoint = endpoint.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)));
     let objects = initial::objects(&service_range.into(), first(service_range).into(), endpoint);
-    bootstrap::install(server.core(), objects).await.map_err(ClusterError::Bootstrap)
+    bootstrap::install(server.core(), objects).await.map_err(|error| ClusterError::Bootstrap(Box::new(error)))
 }
 
 /// Creates the simulated nodes; those that are there already stay as they are.

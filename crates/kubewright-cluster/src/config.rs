@@ -97,7 +97,7 @@ pub enum ClusterError {
     Admission(#[source] PluginError),
     /// The objects that every cluster has can't be written.
     #[error("cannot write the bootstrap objects")]
-    Bootstrap(#[source] BootstrapError),
+    Bootstrap(#[source] Box<BootstrapError>),
     /// A simulated node was refused.
     #[error("cannot create simulated node {index}")]
     Nodes {

@@ -265,8 +265,10 @@ mod tests {
                 let mut out: Map<String, Value> = map
                     .iter()
                     .filter(|(k, v)| {
-                        !matches!(k.as_str(), "x-kubernetes-group-version-kind" | "x-kubernetes-unions")
-                            && !(k.as_str() == "x-kubernetes-map-type" && v.as_str() == Some("granular"))
+                        let left_out =
+                            matches!(k.as_str(), "x-kubernetes-group-version-kind" | "x-kubernetes-unions");
+                        let implied = k.as_str() == "x-kubernetes-map-type" && v.as_str() == Some("granular");
+                        !(left_out || implied)
                     })
                     .map(|(k, v)| (k.clone(), normal(v)))
                     .collect();

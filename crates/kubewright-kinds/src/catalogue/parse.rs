@@ -204,7 +204,7 @@ struct FileReader<'a> {
 enum Open {
     Nothing,
     Resource,
-    Type(SchemaRef, Schema),
+    Type(SchemaRef, Box<Schema>),
 }
 
 impl FileReader<'_> {
@@ -229,18 +229,18 @@ impl FileReader<'_> {
                 continue;
             }
             if let Open::Type(node, schema) = std::mem::replace(&mut open, Open::Nothing) {
-                node.fill(schema);
+                node.fill(*schema);
             }
             if let Some(rest) = line.strip_prefix("resource ") {
                 resources.push(self.resource(rest).map_err(fail)?);
                 open = Open::Resource;
             } else if let Some(rest) = line.strip_prefix("type ") {
                 let (node, schema) = self.open_type(rest).map_err(fail)?;
-                open = Open::Type(node, schema);
+                open = Open::Type(node, Box::new(schema));
             }
         }
         if let Open::Type(node, schema) = open {
-            node.fill(schema);
+            node.fill(*schema);
         }
         Ok(())
     }

@@ -131,7 +131,7 @@ pub(super) fn lease(object: &Value, now: Timestamp) -> Vec<Value> {
 /// The name, with a mark on the class that is used by default.
 fn class_name(object: &Value, annotations: &[&str]) -> Value {
     let is = |a: &&str| text(object, &["metadata", "annotations", a]) == "true";
-    let mark = if annotations.iter().any(|a| is(a)) { " (default)" } else { "" };
+    let mark = if annotations.iter().any(is) { " (default)" } else { "" };
     format!("{}{mark}", text(object, &["metadata", "name"])).into()
 }
 

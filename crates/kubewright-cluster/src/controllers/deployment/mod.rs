@@ -75,7 +75,8 @@ impl Reconciler for Deployments {
         let is_new = |set: &ReplicaSet| set.metadata.name == newest_name;
         let counts: Vec<Replicas> = sets.iter().map(|set| Replicas::of(set, is_new(set))).collect();
         for (set, wanted) in sets.iter().zip(rollout::next(spec, &counts)) {
-            if Replicas::of(set, false).wanted != wanted && !(paused && !is_new(set)) {
+            let held = paused && !is_new(set);
+            if !held && Replicas::of(set, false).wanted != wanted {
                 scale(&api, &deployment, set, wanted, cx).await?;
             }
         }
