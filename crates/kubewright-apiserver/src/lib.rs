@@ -7,7 +7,7 @@
 //! - [`server`]: the chain of a request, listeners, the in-process transport.
 //! - [`request`]: what a request asks for, read once.
 //! - [`resources`]: what is served, and the seams that kinds implement.
-//! - [`handlers`]: the verbs.
+//! - `handlers`: the verbs.
 //! - [`crds`]: definitions of custom resources, and serving these.
 //! - [`aggregation`](mod@aggregation): the group versions that are served, as objects, and those of other servers.
 //! - [`outbound`]: calls to webhooks.

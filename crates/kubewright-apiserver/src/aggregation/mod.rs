@@ -1,8 +1,8 @@
 //! The aggregation layer (apiregistration.k8s.io): APIServices, local and remote.
 //!
-//! For every group version that this server serves there is an APIService object that says so ([`registry`]). One that
+//! For every group version that this server serves there is an APIService object that says so (`registry`). One that
 //! names a service stands for a group version of another server: discovery lists it, requests to it are answered by
-//! [`serve`], and its condition Available says why it does not answer. Passing requests on is not done here yet: a
+//! `serve`, and its condition Available says why it does not answer. Passing requests on is not done here yet: a
 //! remote group version is never available.
 
 use std::sync::Arc;

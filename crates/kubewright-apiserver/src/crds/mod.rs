@@ -1,10 +1,10 @@
 //! CustomResourceDefinitions (apiextensions.k8s.io), and the custom resources they define.
 //!
-//! A definition is an object like any other; its strategy ([`definition`]) lets the [`registry`] know of every write.
-//! The registry grants names, establishes, publishes resources ([`kind`]) into the server's table, and ends what is
+//! A definition is an object like any other; its strategy (`definition`) lets the `registry` know of every write.
+//! The registry grants names, establishes, publishes resources (`kind`) into the server's table, and ends what is
 //! deleted. The answer to a write of a definition waits for that, so that whoever reads `Established` finds the
 //! resource, its discovery and its OpenAPI document. Custom resources themselves are served by the handlers of every
-//! other kind: under a [`strategy`] that is made of the definition's facts.
+//! other kind: under a `strategy` that is made of the definition's facts.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The catalogue: what is known of every built-in kind, as data.
 //!
-//! The facts live in `catalogue/*.txt`, one file a group and version, in the small form that [`parse`]
+//! The facts live in `catalogue/*.txt`, one file a group and version, in the small form that `parse`
 //! reads. They become the [`Schema`](kubewright_machinery::schema::Schema) graph that decoding, defaulting,
 //! patches, apply and OpenAPI share, and one [`ResourceFacts`] for each resource that is served. Behaviour
 //! (defaults that depend on other fields, validation, strategies) is never here.

@@ -1,8 +1,8 @@
 //! Request bodies → values, with the semantics of Go's `encoding/json` as Kubernetes uses it: case-sensitive keys,
 //! whole numbers kept whole, the last of duplicate keys wins, null fields are absent.
 //!
-//! JSON or YAML is read into a tree that keeps order and duplicates ([`parse`], [`yaml`]), and that tree becomes a
-//! `serde_json::Value`, either as it is or as the type that a schema describes ([`typed`]). What a strict decoder
+//! JSON or YAML is read into a tree that keeps order and duplicates (`parse`, [`yaml`]), and that tree becomes a
+//! `serde_json::Value`, either as it is or as the type that a schema describes (`typed`). What a strict decoder
 //! would refuse is collected in the order of the text; the caller warns or refuses.
 
 mod parse;
