@@ -4,6 +4,7 @@
 //! in the same run or, marked so, as recorded, and the ratio. With `--require` it fails where a row misses its aim.
 
 mod cluster;
+mod kinds;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +27,8 @@ struct Cli {
 enum What {
     /// The binary `kubewright cluster`: time to ready, memory at rest, after 10 000 custom resources, after compaction.
     Cluster,
+    /// The built-in kinds: the catalogue at start, and a pod on its way to the store.
+    Kinds,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let table = match cli.what {
         What::Cluster => runtime.block_on(cluster::run())?,
+        What::Kinds => kinds::run()?,
     };
     println!("{table}");
     if let Some(file) = cli.json {
