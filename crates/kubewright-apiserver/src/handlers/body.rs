@@ -221,34 +221,42 @@ fn check_kind(call: &Call, object: &Value, expected: &Expected<'_>) -> Result<()
     }
     let api_version = if api_version.is_empty() { &wanted } else { api_version };
     let kind = if kind.is_empty() { expected.kind } else { kind };
+    let version = api_version.split_once('/').map_or(api_version, |(_, version)| version);
+    Err(match inconvertible(call, kind, api_version, expected) {
+        Some(error) => Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: {error}",
+            expected.kind
+        )),
+        None => other_version(api_version, &wanted),
+    })
+}
+
+/// Why an object that says to be of this kind and version cannot be taken for the kind expected; none where only the
+/// version is another one.
+pub(super) fn inconvertible(
+    call: &Call,
+    kind: &str,
+    api_version: &str,
+    expected: &Expected<'_>,
+) -> Option<String> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let table = call.core.table();
     let is_known = is_older(&table, group, version, kind)
         || table.by_kind(group, version, kind).is_some()
         || kind.strip_suffix("List").is_some_and(|item| table.by_kind(group, version, item).is_some());
-    let handled = |error: String| {
-        Err(Status::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {}: {error}",
-            expected.kind
-        )))
-    };
     if !is_known {
-        return handled(format!(
+        return Some(format!(
             "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \
              \"pkg/api/legacyscheme/scheme.go:30\""
         ));
     }
-    if kind != expected.kind {
-        let package = match expected.group {
-            "" => "core",
-            group => group.split('.').next().unwrap_or(group),
-        };
-        return handled(format!(
-            "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
-            expected.kind
-        ));
-    }
-    Err(other_version(api_version, &wanted))
+    let package = match expected.group {
+        "" => "core",
+        group => group.split('.').next().unwrap_or(group),
+    };
+    (kind != expected.kind).then(|| {
+        format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", expected.kind)
+    })
 }
 
 /// Whether a kind of a group was served in that version by releases before, which clients may still send.

@@ -150,18 +150,7 @@ impl Patch {
             Patch::Strategic(patch) => machinery::undecodable_strategic(patch, error),
             _ => machinery::undecodable(&patched, error),
         };
-        for (field, text) in [("kind", expected.kind.to_string()), ("apiVersion", expected.api_version())] {
-            let found = meta::top(&patched, field);
-            // A built-in kind is known without being named; validation says what is wrong with that of a custom resource.
-            let wrong = if expected.custom { found.is_empty() } else { !found.is_empty() && found != text };
-            if wrong {
-                return Err(refused(if found.is_empty() && field == "kind" {
-                    format!("Object 'Kind' is missing in '{patched}'")
-                } else {
-                    format!("the patched object has the {field} {found:?}, not {text:?}")
-                }));
-            }
-        }
+        self.check_kind(writer.call, &patched, expected).map_err(refused)?;
         let mut decoded = match expected.custom {
             true => Decoded { value: patched.clone(), strict: Vec::new() },
             false => decode::value_as(patched.clone(), schema).map_err(|e| refused(e.to_string()))?,
@@ -177,6 +166,35 @@ impl Patch {
             _ => {}
         }
         Ok(decoded.value)
+    }
+}
+
+impl Patch {
+    /// Whether the patched object is still what it was. A strategic merge patch goes from type to type and looks at no
+    /// kind; others decode what they made.
+    fn check_kind(&self, call: &Call, patched: &Value, expected: &Expected<'_>) -> Result<(), String> {
+        let (kind, api_version) = (meta::kind(patched), meta::api_version(patched));
+        let wanted = expected.api_version();
+        if matches!(self, Patch::Strategic(_)) {
+            return Ok(());
+        }
+        if expected.custom {
+            // Validation says what is wrong with a kind that is named.
+            return match (kind, api_version) {
+                ("", _) => Err(format!("Object 'Kind' is missing in '{patched}'")),
+                (_, "") => Err(format!("the patched object has the apiVersion \"\", not {wanted:?}")),
+                _ => Ok(()),
+            };
+        }
+        // A built-in kind is known without being named.
+        let kind = if kind.is_empty() { expected.kind } else { kind };
+        let api_version = if api_version.is_empty() { &wanted } else { api_version };
+        if kind == expected.kind && api_version == wanted {
+            return Ok(());
+        }
+        Err(body::inconvertible(call, kind, api_version, expected).unwrap_or_else(|| {
+            format!("the patched object has the apiVersion {api_version:?}, not {wanted:?}")
+        }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Continue tokens: where a list goes on and at which revision. Opaque to clients; the form is Kubernetes'.
 
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine as _};
 use kubewright_machinery::status::Status;
 use serde_json::{Value, json};
 
@@ -24,12 +24,19 @@ impl Token {
 
     /// Reads the text.
     pub fn decode(text: &str) -> Result<Self, Status> {
-        let invalid = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-        let bytes =
-            URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| invalid(&e.to_string()))?;
+        let invalid = |why: &str| {
+            Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => {
+                invalid(&format!("illegal base64 data at input byte {at}"))
+            }
+            error => invalid(&error.to_string()),
+        })?;
         let token: Value = serde_json::from_slice(&bytes).map_err(|e| invalid(&e.to_string()))?;
         if token["v"] != "meta.k8s.io/v1" {
-            return Err(invalid(&format!("server does not recognize this encoded version {}", token["v"])));
+            let version = token["v"].as_str().unwrap_or_default();
+            return Err(invalid(&format!("server does not recognize this encoded version {version}")));
         }
         let start = token["start"].as_str().unwrap_or_default();
         if start.is_empty() {
