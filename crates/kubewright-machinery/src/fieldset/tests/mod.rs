@@ -123,6 +123,12 @@ fn stored(mut object: Value) -> Value {
     object
 }
 
+/// What a store would keep that keeps nulls: a uid.
+fn stored_with_nulls(mut object: Value) -> Value {
+    object["metadata"]["uid"] = json!("1");
+    object
+}
+
 fn message(result: Result<(), ApplyError>) -> String {
     result.unwrap_err().to_string()
 }

@@ -221,3 +221,31 @@ fn what_a_built_in_kind_always_writes_is_nobodys_on_create() {
     built_in.update("u", json!({"text": "a"}));
     assert_eq!(built_in.owns("u"), json!({"f:text": {}}));
 }
+
+#[test]
+fn a_map_key_that_loses_its_last_field_stays_as_a_null_that_its_other_owner_owns() {
+    let mut world = World::new();
+    world.stored = stored_with_nulls;
+    world.apply("m1", json!({"free": {"v": {"a": 1}}})).unwrap();
+    world.apply("m2", json!({"free": {"v": {"deep": {"a": [1]}}}})).unwrap();
+    world.update("u", json!({"free": {"v": {"a": 1}}}));
+    world.apply("m1", json!({})).unwrap();
+    assert_eq!(world.spec(), json!({"free": {"v": null}}));
+    assert_eq!(world.managers(), ["m2/Apply"]);
+    assert_eq!(world.owns("m2"), json!({"f:free": {"f:v": {}}}));
+}
+
+// An owner of a field alone does not hold the key above it: only named fields come with what is below them.
+#[test]
+fn a_map_key_goes_with_its_last_owner_and_takes_the_fields_of_others_along() {
+    let mut world = World::new();
+    world.stored = stored_with_nulls;
+    world.update("first", json!({}));
+    world.apply("m", json!({"free": {"v": {"deep": {"a": [1]}}}})).unwrap();
+    world.update("u", json!({"free": {"v": {"a": 1}}}));
+    assert_eq!(world.owns("m"), json!({"f:free": {"f:v": {}}}));
+    assert_eq!(world.owns("u"), json!({"f:free": {"f:v": {"f:a": {}}}}));
+    world.apply("m", json!({})).unwrap();
+    assert_eq!(world.spec(), json!({"free": null}));
+    assert_eq!(world.managers(), ["first/Update"]);
+}
