@@ -38,7 +38,7 @@ pub struct ClusterArgs {
     #[arg(long, default_value = ".kubewright/kubeconfig", value_name = "FILE")]
     pub kubeconfig: PathBuf,
     /// Number of simulated nodes.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N")]
     pub nodes: usize,
     /// Static bearer tokens: CSV lines of `token,user,uid,"group1,group2"`.
     #[arg(long, value_name = "FILE")]

@@ -44,7 +44,7 @@ except (BrokenPipeError, ConnectionResetError):
     pass
 answer = connection.getresponse()
 print(answer.status)
-print(answer.read().decode())
+print(answer.read().decode(), end="")
 "#;
 
 const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
