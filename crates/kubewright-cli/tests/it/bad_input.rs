@@ -99,7 +99,7 @@ fn bad_bodies_get_the_status_of_a_real_server_and_leave_nothing_behind() {
     assert_eq!((code, reason(&answer)), (422, "Invalid"), "{answer}");
     assert_eq!(
         answer["details"]["causes"][0]["field"],
-        "spec.versions[0].schema.openAPIV3Schema.properties[spec].type"
+        "spec.validation.openAPIV3Schema.properties[spec].type"
     );
 
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
