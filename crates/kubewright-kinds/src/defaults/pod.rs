@@ -189,45 +189,38 @@ fn requests_from_limits(resources: &mut Map<String, Value>) {
     }
 }
 
-/// Pod-level requests follow from the containers' or from the pod-level limits (KEP-2837).
+/// Pod-level requests follow from the containers' or from the pod-level limits, limits of huge pages from the
+/// containers' (KEP-2837). Nothing is done where nothing is stated at the level of the pod.
 fn pod_level_resources(spec: &mut Map<String, Value>) {
-    let limits = match spec.get("resources").and_then(|r| r.get("limits")) {
-        Some(Value::Object(limits)) if !limits.is_empty() => limits.clone(),
-        _ => return,
-    };
-    let mut sums: Vec<(&str, Quantity)> = Vec::new();
-    let of_container = |c: &Value, name: &str| Quantity::from_value(&c["resources"]["requests"][name]).ok();
-    for name in ["cpu", "memory"] {
-        let stated = |list: &str| spec.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
-        let (mut sum, mut any) = (Quantity::default(), false);
-        for container in stated("containers") {
-            if container["resources"]["requests"].get(name).is_some()
-                && let Some(quantity) = of_container(&container, name)
-            {
-                sum.add(&quantity);
-                any = true;
-            }
-        }
-        // Sidecars add up; other init containers run before the rest, next to the sidecars started so far.
-        let (mut sidecars, mut peak) = (Quantity::default(), Quantity::default());
-        for container in stated("initContainers") {
-            let Some(quantity) = of_container(&container, name) else { continue };
-            any |= container["resources"]["requests"].get(name).is_some();
-            if container["restartPolicy"] == "Always" {
-                sidecars.add(&quantity);
-                sum.add(&quantity);
-            } else {
-                let mut now = quantity;
-                now.add(&sidecars);
-                if now > peak {
-                    peak = now;
-                }
-            }
-        }
-        if any {
-            sums.push((name, if peak > sum { peak } else { sum }));
+    let stated =
+        |spec: &Map<String, Value>, field: &str| match spec.get("resources").and_then(|r| r.get(field)) {
+            Some(Value::Object(list)) => list.clone(),
+            _ => Map::new(),
+        };
+    let (limits, requests) = (stated(spec, "limits"), stated(spec, "requests"));
+    if limits.is_empty() && requests.is_empty() {
+        return;
+    }
+    let huge: Vec<(String, Quantity)> = resource_names(spec, "limits")
+        .into_iter()
+        .filter(|name| name.starts_with("hugepages-") && !requests.contains_key(name))
+        .filter_map(|name| aggregate(spec, "limits", &name).map(|sum| (name, sum)))
+        .collect();
+    if !huge.is_empty()
+        && let Some(limits) = member(spec, "resources").and_then(|r| crate::fields::member_made(r, "limits"))
+    {
+        for (name, sum) in huge {
+            absent(limits, &name, sum.to_string());
         }
     }
+    let limits = stated(spec, "limits");
+    if limits.is_empty() {
+        return;
+    }
+    let sums: Vec<(&str, Quantity)> = ["cpu", "memory"]
+        .into_iter()
+        .filter_map(|n| aggregate(spec, "requests", n).map(|sum| (n, sum)))
+        .collect();
     let Some(resources) = member(spec, "resources") else { return };
     let Some(requests) = crate::fields::member_made(resources, "requests") else { return };
     for (name, sum) in sums {
@@ -238,6 +231,44 @@ fn pod_level_resources(spec: &mut Map<String, Value>) {
             requests.entry(name).or_insert(limit);
         }
     }
+}
+
+/// The containers of a list of a pod spec.
+fn containers<'v>(spec: &'v Map<String, Value>, list: &str) -> impl Iterator<Item = &'v Value> {
+    spec.get(list).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The resources that any container states.
+fn resource_names(spec: &Map<String, Value>, field: &str) -> std::collections::BTreeSet<String> {
+    let all = containers(spec, "containers").chain(containers(spec, "initContainers"));
+    all.flat_map(|c| c["resources"][field].as_object().into_iter().flat_map(Map::keys)).cloned().collect()
+}
+
+/// What the containers state of one resource together; none where none does. Sidecars add up; other init containers run
+/// before the rest, next to the sidecars started so far.
+fn aggregate(spec: &Map<String, Value>, field: &str, name: &str) -> Option<Quantity> {
+    let amount = |c: &Value| c["resources"][field].get(name).and_then(|v| Quantity::from_value(v).ok());
+    let (mut sum, mut any) = (Quantity::default(), false);
+    for quantity in containers(spec, "containers").filter_map(amount) {
+        sum.add(&quantity);
+        any = true;
+    }
+    let (mut sidecars, mut peak) = (Quantity::default(), Quantity::default());
+    for container in containers(spec, "initContainers") {
+        let Some(quantity) = amount(container) else { continue };
+        any = true;
+        if container["restartPolicy"] == "Always" {
+            sidecars.add(&quantity);
+            sum.add(&quantity);
+        } else {
+            let mut now = quantity;
+            now.add(&sidecars);
+            if now > peak {
+                peak = now;
+            }
+        }
+    }
+    any.then_some(if peak > sum { peak } else { sum })
 }
 
 fn round_requirements(resources: &mut Map<String, Value>) {
@@ -293,6 +324,16 @@ mod tests {
         template(&mut owner, &["template"]);
         assert!(owner["template"]["spec"]["containers"][0]["resources"].get("requests").is_none());
         assert!(owner["template"]["spec"].get("enableServiceLinks").is_none());
+    }
+
+    #[test]
+    fn pod_level_requests_follow_from_the_containers_or_the_limits() {
+        let mut object = json!({"spec": {"resources": {"limits": {"cpu": "4", "memory": "1Gi"}}, "containers": [
+            {"name": "c", "image": "a:1", "resources": {"requests": {"cpu": "1"}}},
+            {"name": "d", "image": "a:1", "resources": {"requests": {"cpu": "500m"}}},
+        ]}});
+        pod(&mut object);
+        assert_eq!(object["spec"]["resources"]["requests"], json!({"cpu": "1500m", "memory": "1Gi"}));
     }
 
     #[test]
