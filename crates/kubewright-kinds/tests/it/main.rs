@@ -1,5 +1,6 @@
 //! The built-in kinds behind a real server, held against recorded answers of kube-apiserver.
 
+mod actions;
 mod golden;
 mod judge;
 mod protobuf;
