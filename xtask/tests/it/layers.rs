@@ -42,12 +42,19 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "kubewright-kinds",
-        may: &["kubewright-apiserver", "kubewright-machinery", "kubewright-cel"],
+        may: &["kubewright-apiserver", "kubewright-storage", "kubewright-machinery", "kubewright-cel"],
         must_not: NO_CLIENT,
     },
     Layer {
         package: "kubewright-cluster",
-        may: &["kubewright-kinds", "kubewright-apiserver", "kubewright-storage", "kubewright"],
+        may: &[
+            "kubewright-kinds",
+            "kubewright-apiserver",
+            "kubewright-storage",
+            "kubewright-machinery",
+            "kubewright-pki",
+            "kubewright",
+        ],
         must_not: &[],
     },
     Layer { package: "kubewright-testing", may: BELOW_THE_TOP, must_not: &[] },
