@@ -311,4 +311,26 @@ mod tests {
         assert!(all.iter().any(|r| &*r.plural == "pods" && r.subresource("eviction").is_some()));
         assert_eq!(all.len(), Catalogue::builtin().resources().len());
     }
+
+    #[test]
+    fn the_page_of_kinds_has_one_row_for_each_and_tells_which_have_columns_of_their_own() {
+        let page = include_str!("../../../docs/kinds.md");
+        let rows: Vec<Vec<&str>> = page
+            .lines()
+            .skip_while(|line| !line.starts_with("|---"))
+            .skip(1)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+            .collect();
+        let all = resources(&Options::new("10.0.0.0/24".parse().expect("a range")));
+        for resource in &all {
+            let version = resource.api_version();
+            let about: Vec<_> = rows.iter().filter(|r| r[0] == &*resource.kind && r[1] == version).collect();
+            assert_eq!(about.len(), 1, "rows of {version} {}", resource.kind);
+            let columns: Vec<&str> = resource.columns.columns().iter().map(|c| &*c.name).collect();
+            let table = if columns == ["Name", "Created At"] { "no" } else { "yes" };
+            assert_eq!((about[0].len(), about[0][3]), (5, table), "the row of {version} {}", resource.kind);
+        }
+        assert_eq!(rows.len(), all.len(), "rows of kinds that are not served");
+    }
 }

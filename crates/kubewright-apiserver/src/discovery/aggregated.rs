@@ -18,9 +18,8 @@ pub(super) fn document<'a>(groups: impl Iterator<Item = &'a Group>, form: Aggreg
                         "resources": resources.iter().map(|r| resource(r)).collect::<Vec<_>>(),
                         "freshness": "Current",
                     }),
-                    Content::Remote => {
-                        json!({"version": &version.name, "resources": null, "freshness": "Stale"})
-                    }
+                    // Clients decode `resources` as a list: it is left out, and never null.
+                    Content::Remote => json!({"version": &version.name, "freshness": "Stale"}),
                 })
                 .collect();
             // The core group has no name, and so empty metadata.

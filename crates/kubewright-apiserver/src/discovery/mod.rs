@@ -309,7 +309,7 @@ mod tests {
         let documents = Documents::of(&Table::default().with_remotes(vec![Arc::new(remote)]));
         let tagged = documents.aggregated(false, Aggregated::V2);
         let document: Value = serde_json::from_slice(&tagged.body).unwrap();
-        assert_eq!(document["items"][0]["versions"][0]["freshness"], "Stale");
+        assert_eq!(document["items"][0]["versions"][0], json!({"version": "v1", "freshness": "Stale"}));
         assert!(documents.resource_list("far.io", "v1").is_none());
         assert!(documents.group_named("far.io").is_some());
     }
