@@ -13,9 +13,6 @@
 //! - [`outbound`]: calls to webhooks.
 //! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
 
-/// The store below, for plugins that write by compare-and-swap.
-pub use kubewright_storage as storage;
-
 pub mod admission;
 pub mod aggregation;
 pub mod authn;

@@ -10,10 +10,10 @@ use kubewright_apiserver::resources::{
     Action, Answer, Connect, RequestBody, Storage, Virtual, WriteContext, splice,
 };
 use kubewright_apiserver::server::ServerBody;
-use kubewright_apiserver::storage::{Entry, Expect, StoreError};
 use kubewright_machinery::selector::LabelSelector;
 use kubewright_machinery::status::{Cause, Details, Status};
 use kubewright_machinery::{meta, time};
+use kubewright_storage::{Entry, Expect, StoreError};
 use serde_json::{Value, json};
 
 use crate::fields::{at, int, items, object_mut, text};

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use kubewright_apiserver::admission::{Admission, Attributes, MutatingWebhooks, ValidatingWebhooks};
-use kubewright_apiserver::storage::StoreError;
 use kubewright_machinery::status::Status;
+use kubewright_storage::StoreError;
 use serde_json::{Map, Value};
 
 pub(crate) mod amounts;

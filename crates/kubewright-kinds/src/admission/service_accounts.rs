@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use kubewright_apiserver::admission::{Admission, Attributes, Operation};
 use kubewright_apiserver::resources::Storage;
-use kubewright_apiserver::storage::StoreError;
 use kubewright_apiserver::{BoxFuture, ready};
 use kubewright_machinery::status::Status;
+use kubewright_storage::StoreError;
 use serde_json::{Map, Value, json};
 
 use super::object;

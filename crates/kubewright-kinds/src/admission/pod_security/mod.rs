@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use kubewright_apiserver::BoxFuture;
 use kubewright_apiserver::admission::{Admission, Attributes, Operation};
 use kubewright_apiserver::resources::{Storage, splice};
-use kubewright_apiserver::storage::Range;
 use kubewright_machinery::field::quote;
 use kubewright_machinery::meta;
 use kubewright_machinery::status::Status;
+use kubewright_storage::Range;
 use serde_json::Value;
 
 use self::checks::{Subject, brief, detailed, violations};

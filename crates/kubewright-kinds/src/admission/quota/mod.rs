@@ -11,10 +11,10 @@ use kubewright_apiserver::BoxFuture;
 use kubewright_apiserver::admission::{Admission, Attributes, Operation};
 use kubewright_apiserver::resources::{Backing, Storage, SubresourceAction, splice};
 use kubewright_apiserver::server::Core;
-use kubewright_apiserver::storage::{Expect, StoreError};
 use kubewright_machinery::fieldset::{FieldManager, SameInAllVersions};
 use kubewright_machinery::meta;
 use kubewright_machinery::status::Status;
+use kubewright_storage::{Expect, StoreError};
 
 use self::check::{Charge, Charged, check};
 use self::meter::Meter;
