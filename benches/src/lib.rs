@@ -1,0 +1,3 @@
+//! What more than one benchmark measures with.
+
+pub mod pod;
