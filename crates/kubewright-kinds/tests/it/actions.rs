@@ -1,26 +1,13 @@
 //! Subresources that do something, through a server: evictions under budgets, bindings, allocation of addresses.
 
-use http_body_util::{BodyExt as _, Full};
-use kubewright_apiserver::authn::UserInfo;
 use kubewright_apiserver::server::Server;
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 use crate::server;
 
 async fn send(server: &Server, method: &str, uri: &str, body: &Value) -> (u16, Value) {
     let content = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let request = http::Request::builder()
-        .method(method)
-        .uri(uri)
-        .header("content-type", content)
-        .body(Full::new(bytes::Bytes::from(body)))
-        .expect("the request is well-formed");
-    let response = server.service(Some(UserInfo::server())).oneshot(request).await.expect("the server runs");
-    let status = response.status().as_u16();
-    let body = response.into_body().collect().await.expect("the body arrives").to_bytes();
-    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    server::send_as(server, method, uri, content, body).await
 }
 
 const PODS: &str = "/api/v1/namespaces/default/pods";

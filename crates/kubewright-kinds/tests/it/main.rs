@@ -3,6 +3,7 @@
 mod actions;
 mod golden;
 mod judge;
+mod owners;
 mod protobuf;
 mod replay;
 mod server;

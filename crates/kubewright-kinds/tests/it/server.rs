@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use http_body_util::{BodyExt as _, Full};
 use kubewright_apiserver::authn::{Issuer, SigningKey, StaticTokens, TokenRequests, UserInfo};
 use kubewright_apiserver::authz::rbac::{Masters, Rbac};
 use kubewright_apiserver::server::{ISSUER, Server, ServerConfig};
 use kubewright_kinds::protobuf::Protobuf;
 use kubewright_kinds::{Options, admission, bootstrap, initial};
 use kubewright_storage::MemoryStore;
+use serde_json::Value;
+use tower::ServiceExt as _;
 
 /// The administrator's bearer token.
 pub const TOKEN: &str = "golden";
@@ -35,4 +38,25 @@ pub async fn start() -> Server {
     let initial = initial::objects(&range, [10, 0, 0, 1].into(), ([127, 0, 0, 1], 6443).into());
     bootstrap::install(server.core(), initial).await.expect("the store is in memory");
     server
+}
+
+/// Sends a request as an administrator; null is no body.
+pub async fn send_as(
+    server: &Server,
+    method: &str,
+    uri: &str,
+    content_type: &str,
+    body: &Value,
+) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("content-type", content_type)
+        .body(Full::new(bytes::Bytes::from(body)))
+        .expect("the request is well-formed");
+    let response = server.service(Some(UserInfo::server())).oneshot(request).await.expect("the server runs");
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("the body arrives").to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
 }
