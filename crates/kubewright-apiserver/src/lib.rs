@@ -12,9 +12,11 @@
 //! - [`aggregation`](mod@aggregation): the group versions that are served, as objects, and those of other servers.
 //! - [`outbound`]: calls to webhooks.
 //! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
+//! - [`audit`]: what is written down about it.
 
 pub mod admission;
 pub mod aggregation;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

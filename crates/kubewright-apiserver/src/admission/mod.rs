@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kubewright_machinery::status::Status;
 use serde_json::Value;
 
+use crate::audit::Trail;
 use crate::authn::UserInfo;
 use crate::resources::{Resource, Subresource};
 use crate::server::Core;
@@ -17,6 +18,7 @@ mod namespace;
 mod webhook;
 
 pub use namespace::NamespaceLifecycle;
+pub(crate) use webhook::Connections;
 pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
 
 /// What is done to the object.
@@ -72,6 +74,20 @@ pub struct Attributes<'a> {
     pub now: jiff::Timestamp,
     /// `Warning` headers for the answer.
     pub warnings: Vec<String>,
+    /// What is written down about the request, where it is.
+    pub trail: Option<&'a Trail>,
+    /// Whether plugins are asked once more about what webhooks changed.
+    pub(crate) rounds: Rounds,
+}
+
+/// Where a write is in the rounds of mutation (reinvocation): there is a second one if a webhook changed the object.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// Whether this is the second round.
+    second: bool,
+    /// Whether there is to be one.
+    wanted: bool,
+    webhooks: webhook::Invoked,
 }
 
 impl Attributes<'_> {
@@ -83,6 +99,13 @@ impl Attributes<'_> {
     /// Name of the subresource, or empty.
     pub fn subresource_name(&self) -> &str {
         self.subresource.map_or("", |s| &s.name)
+    }
+
+    /// Adds an annotation to the request's audit events, where it is audited. The first value of a key stands.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        if let Some(trail) = self.trail {
+            trail.annotate(key, value);
+        }
     }
 
     /// 403 as admission plugins answer it, naming the object.
@@ -106,8 +129,18 @@ pub(crate) enum Phase {
     Validate,
 }
 
-/// Runs the server's plugins in order, until one refuses.
+/// Runs the server's plugins in order, until one refuses. Mutation has a second round where a webhook changed the
+/// object: all plugins see it again, and those webhooks that asked for it.
 pub(crate) async fn run(attributes: &mut Attributes<'_>, phase: Phase) -> Result<(), Status> {
+    one_round(attributes, phase).await?;
+    if phase == Phase::Mutate && attributes.rounds.wanted {
+        attributes.rounds.second = true;
+        one_round(attributes, phase).await?;
+    }
+    Ok(())
+}
+
+async fn one_round(attributes: &mut Attributes<'_>, phase: Phase) -> Result<(), Status> {
     let (core, operation) = (attributes.core, attributes.operation);
     for plugin in core.admission().iter().filter(|p| p.handles(operation)) {
         match phase {

@@ -51,6 +51,8 @@ async fn admit(cx: &WriteContext<'_>, call: &Call, object: Value) -> Result<Valu
         user: cx.user,
         now: cx.now,
         warnings: Vec::new(),
+        trail: call.trail(),
+        rounds: Default::default(),
     };
     let mut outcome = admission::run(&mut attributes, Phase::Mutate).await;
     if outcome.is_ok() {
@@ -78,6 +80,7 @@ pub(super) async fn computed(
             let expected = Expected::of(&call.resource);
             let mut object = body::object(call, &body, &input, options.field_validation, &expected)?;
             super::write::default(&call.resource, &mut object);
+            call.note_sent(&object);
             metadata::ensure_namespace(&mut object, call.namespace())?;
             let manager = options.manager(call.user_agent());
             let object = managers::update(call, None, object, &manager, call.core.now());
@@ -131,6 +134,7 @@ pub(super) async fn run(call: &Call, action: Arc<dyn Action>, body: RequestBody)
     let expected =
         Expected { group: &sub.group, version: &sub.version, kind: &sub.kind, schema, custom: false };
     let mut object = body::object(call, &body, &input, options.field_validation, &expected)?;
+    call.note_sent(&object);
     metadata::ensure_namespace(&mut object, call.namespace())?;
     if meta::name(&object).is_empty() {
         meta::set(&mut object, "name", call.info.name.as_str());

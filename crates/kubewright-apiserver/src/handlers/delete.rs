@@ -111,6 +111,7 @@ pub(super) async fn options(call: &Call, body: RequestBody) -> Result<DeleteOpti
     if !is("dryRun", Value::is_array) {
         return Err(unmarshal("value", "dryRun", "[]string"));
     }
+    call.note_sent(&value);
     DeleteOptions::from_body(&value)
 }
 
@@ -420,6 +421,8 @@ async fn admit(
         user: &call.user,
         now,
         warnings: Vec::new(),
+        trail: call.trail(),
+        rounds: Default::default(),
     };
     let mut outcome = admission::run(&mut attributes, Phase::Mutate).await;
     if outcome.is_ok() {

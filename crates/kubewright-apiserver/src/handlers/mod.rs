@@ -15,6 +15,7 @@ use kubewright_storage::StoreError;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::audit::Trail;
 use crate::authn::UserInfo;
 use crate::request::{Input, RequestInfo, Transform};
 use crate::resources::splice::{self, Head};
@@ -111,6 +112,9 @@ pub(crate) async fn dispatch(
     };
     if let Some(text) = &call.resource.deprecation {
         call.warn(text.to_string());
+        if let Some(trail) = call.trail() {
+            trail.annotate("k8s.io/deprecated", "true");
+        }
     }
     let mut response = match call.route(body).await {
         Ok(response) => response,
@@ -234,6 +238,18 @@ impl Call {
     /// How the body is written.
     pub fn input(&self) -> Result<Input, Status> {
         Input::of(&self.parts.headers, &self.core.config().body_decoders)
+    }
+
+    /// What is written down about the request, where it is audited.
+    pub fn trail(&self) -> Option<&Trail> {
+        self.parts.extensions.get::<Arc<Trail>>().map(|trail| &**trail)
+    }
+
+    /// Writes down what was sent, where the request is audited.
+    pub fn note_sent(&self, object: &Value) {
+        if let Some(trail) = self.trail() {
+            trail.sent(object);
+        }
     }
 
     /// Adds a `Warning` header, each text once.

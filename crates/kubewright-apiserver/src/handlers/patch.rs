@@ -67,6 +67,9 @@ pub(super) async fn read(
     let (patch, strict) = match &*content_type {
         JSON => {
             let (patch, strict) = json::parse(&body).map_err(|e| e.status())?;
+            if let Some(trail) = call.trail() {
+                trail.sent(&serde_json::from_slice(&body).unwrap_or_default());
+            }
             (Patch::Json(patch), strict)
         }
         MERGE => {
@@ -95,6 +98,9 @@ pub(super) async fn read(
             (Patch::Apply(value), decoded.strict)
         }
     };
+    if let Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) = &patch {
+        call.note_sent(patch);
+    }
     Ok((output, options, Read { patch, strict }))
 }
 

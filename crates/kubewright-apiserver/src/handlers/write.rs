@@ -72,6 +72,7 @@ pub(super) async fn create(call: &Call, body: RequestBody) -> Result<Response, S
     let mut object =
         body::object(call, &body, &input, options.field_validation, &Expected::of(&call.resource))?;
     default(&call.resource, &mut object);
+    call.note_sent(&object);
     metadata::wipe(&mut object);
     metadata::ensure_namespace(&mut object, call.namespace())?;
     metadata::dedup_owners(call, &mut object, false);
@@ -91,6 +92,7 @@ pub(super) async fn replace(call: &Call, body: RequestBody) -> Result<Response, 
     let mut object =
         body::object(call, &body, &input, options.field_validation, &Expected::of(&call.resource))?;
     default(&call.resource, &mut object);
+    call.note_sent(&object);
     metadata::ensure_namespace(&mut object, call.namespace())?;
     metadata::check_name(&object, &call.info.name)?;
     metadata::dedup_owners(call, &mut object, false);
@@ -194,6 +196,8 @@ impl<'c> Writer<'c> {
             user: &call.user,
             now: self.now,
             warnings: Vec::new(),
+            trail: call.trail(),
+            rounds: Default::default(),
         };
         let phase = if validate { Phase::Validate } else { Phase::Mutate };
         let outcome = admission::run(&mut attributes, phase).await;

@@ -10,6 +10,7 @@ use kubewright_machinery::status::Status;
 
 use super::{Core, Response, documents, health, oidc, respond};
 use crate::aggregation;
+use crate::audit::{Received, Trail};
 use crate::authn::{self, UserInfo};
 use crate::authz::{self, Decision};
 use crate::handlers;
@@ -32,10 +33,16 @@ pub(super) async fn handle(
     };
     let info = RequestInfo::new(&parts.method, &parts.uri);
     let head = parts.method == http::Method::HEAD;
+    let long_running = info.is_long_running();
     let (path, headers) = (info.path.clone(), parts.headers.clone());
-    let answered = AssertUnwindSafe(steps(core, identity, info, parts, body)).catch_unwind().await;
+    let mut trail = None;
+    let steps = steps(core, identity, info, parts, body, &audit_id, &mut trail);
+    let answered = AssertUnwindSafe(steps).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(path, "a request panicked");
+        if let Some(trail) = trail.take() {
+            trail.panicked(core.now());
+        }
         let status = Status::internal("the server panicked while handling the request");
         respond::failure(&headers, &crate::request::Query::default(), &status)
     });
@@ -49,31 +56,48 @@ pub(super) async fn handle(
         *response.body_mut() = super::ServerBody::empty();
     }
     core.count_request();
-    response
+    match trail {
+        Some(trail) => trail.answered(response, long_running, Arc::clone(&core.config().clock)),
+        None => response,
+    }
 }
 
 async fn steps(
     core: &Arc<Core>,
     identity: Option<&Arc<UserInfo>>,
     info: RequestInfo,
-    parts: Parts,
+    mut parts: Parts,
     body: RequestBody,
+    audit_id: &HeaderValue,
+    trail: &mut Option<Arc<Trail>>,
 ) -> Response {
-    let refuse = |status: &Status| respond::failure(&parts.headers, &info.query, status);
-
     // Who calls?
     let user = match identity {
         Some(user) => Arc::clone(user),
         None => match authn::authenticate(core, &parts).await {
             Ok(user) => Arc::new(user),
-            Err(status) => return refuse(&status),
+            Err(status) => {
+                if let Some(trail) = begin_trail(core, None, &info, &parts, audit_id) {
+                    trail.unauthenticated(status.code, &parts.headers, core.now());
+                }
+                return respond::failure(&parts.headers, &info.query, &status);
+            }
         },
     };
+    *trail = begin_trail(core, Some(&user), &info, &parts, audit_id);
+    if let Some(trail) = trail {
+        parts.extensions.insert(Arc::clone(trail));
+    }
+    let refuse = |status: &Status| respond::failure(&parts.headers, &info.query, status);
     // On whose behalf?
+    let caller = Arc::clone(&user);
     let user = match authn::impersonate(core, user, &parts).await {
         Ok(user) => user,
         Err(status) => return refuse(&status),
     };
+    if let Some(trail) = trail.as_ref().filter(|_| !Arc::ptr_eq(&caller, &user)) {
+        trail.impersonated(&user);
+    }
     tracing::debug!(user = user.name, verb = info.verb, path = info.path, "request");
 
     // Is there room?
@@ -90,7 +114,7 @@ async fn steps(
     };
 
     // May it?
-    if let Err(status) = authorize(core, &user, &info).await {
+    if let Err(status) = authorize(core, &user, &info, trail.as_deref()).await {
         return refuse(&status);
     }
 
@@ -141,9 +165,35 @@ pub(crate) fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> authz
     }
 }
 
-async fn authorize(core: &Core, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+fn begin_trail(
+    core: &Core,
+    user: Option<&UserInfo>,
+    info: &RequestInfo,
+    parts: &Parts,
+    audit_id: &HeaderValue,
+) -> Option<Arc<Trail>> {
+    let auditor = core.config().audit.as_ref()?;
+    let received = Received { parts, audit_id: audit_id.to_str().unwrap_or_default() };
+    auditor.begin(user, info, &received, core.now())
+}
+
+async fn authorize(
+    core: &Core,
+    user: &UserInfo,
+    info: &RequestInfo,
+    trail: Option<&Trail>,
+) -> Result<(), Status> {
     let attributes = attributes(user, info);
-    match authz::decide(core, &attributes).await {
+    let decided = authz::decide(core, &attributes).await;
+    if let Some(trail) = trail {
+        let (decision, reason) = match &decided {
+            Decision::Allow(reason) => ("allow", reason),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => ("forbid", reason),
+        };
+        trail.annotate("authorization.k8s.io/decision", decision);
+        trail.annotate("authorization.k8s.io/reason", reason);
+    }
+    match decided {
         Decision::Allow(_) => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(authz::forbidden(&attributes, &reason)),
     }

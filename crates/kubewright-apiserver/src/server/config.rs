@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kubewright_storage::Store;
 
 use crate::admission::Admission;
+use crate::audit::Auditor;
 use crate::authn::{Authenticator, Issuer};
 use crate::authz::{AlwaysAllow, Authorizer};
 use crate::request::BodyDecoder;
@@ -102,6 +103,8 @@ pub struct ServerConfig {
     pub entropy: Arc<dyn Entropy>,
     /// What `/version` says.
     pub version: VersionInfo,
+    /// Who writes down what is done; nobody by default.
+    pub audit: Option<Auditor>,
     /// Requests in flight at a time, watches and long-running ones aside; more get 429.
     pub max_in_flight: usize,
     /// A watch without a timeout ends after a random time between this and twice this.
@@ -125,6 +128,7 @@ impl ServerConfig {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
             version: VersionInfo::default(),
+            audit: None,
             max_in_flight: 600,
             min_watch_timeout: Duration::from_secs(1800),
         }

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::config::ServerConfig;
-use crate::admission::Admission;
+use crate::admission::{Admission, Connections};
 use crate::aggregation::Remote;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
@@ -27,6 +27,7 @@ pub struct Core {
     discovery: Mutex<Option<(u64, Arc<Documents>)>>,
     openapi: openapi::Library,
     in_flight: Arc<Semaphore>,
+    webhooks: Connections,
     served: AtomicU64,
     stopping: AtomicBool,
 }
@@ -42,6 +43,7 @@ impl Core {
             discovery: Mutex::new(None),
             openapi: openapi::Library::default(),
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            webhooks: Connections::default(),
             served: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             config,
@@ -95,6 +97,11 @@ impl Core {
     /// The admission plugins, in order.
     pub fn admission(&self) -> &[Arc<dyn Admission>] {
         &self.config.admission
+    }
+
+    /// Open connections to webhooks.
+    pub(crate) fn webhook_connections(&self) -> &Connections {
+        &self.webhooks
     }
 
     /// The authenticators, in order.

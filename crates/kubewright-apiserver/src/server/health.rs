@@ -99,8 +99,10 @@ fn version(core: &Core) -> serde_json::Value {
 
 fn metrics(core: &Core, table: &Table) -> Response {
     let served = core.requests_served();
+    let dropped = core.config().audit.as_ref().map_or(0, crate::audit::Auditor::dropped);
     let body = format!(
-        "# HELP apiserver_requests Requests answered since the start.\n# TYPE apiserver_requests counter\n\
+        "# HELP apiserver_audit_error_total Audit events that were lost.\n# TYPE apiserver_audit_error_total counter\n\
+         apiserver_audit_error_total {dropped}\n# HELP apiserver_requests Requests answered since the start.\n# TYPE apiserver_requests counter\n\
          apiserver_requests {served}\n# HELP apiserver_resources Resources served now.\n\
          # TYPE apiserver_resources gauge\napiserver_resources {}\n",
         table.resources().len()

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::inprocess::boxed;
 use super::{Core, chain};
+use crate::audit::PeerAddress;
 use crate::authn::PeerCertificates;
 
 /// How long a client may take for its TLS handshake, or for the head of a request.
@@ -87,9 +88,10 @@ async fn accept(
             _ = stop.wait_for(|stopped| *stopped) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(Arc::clone(&core), stream, tls.clone(), graceful.watcher()));
+                let from = PeerAddress(from);
+                tokio::spawn(connection(Arc::clone(&core), stream, from, tls.clone(), graceful.watcher()));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: waiting is all that helps.
@@ -108,18 +110,19 @@ async fn accept(
 async fn connection(
     core: Arc<Core>,
     stream: TcpStream,
+    from: PeerAddress,
     tls: Option<TlsAcceptor>,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     match tls {
-        None => serve(core, TokioIo::new(stream), None, watcher).await,
+        None => serve(core, TokioIo::new(stream), from, None, watcher).await,
         Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let peer = stream.get_ref().1.peer_certificates().map(|certificates| {
                     let chain: Vec<_> = certificates.iter().map(|c| c.clone().into_owned()).collect();
                     PeerCertificates::from(chain)
                 });
-                serve(core, TokioIo::new(stream), peer, watcher).await;
+                serve(core, TokioIo::new(stream), from, peer, watcher).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -130,6 +133,7 @@ async fn connection(
 async fn serve<I>(
     core: Arc<Core>,
     io: I,
+    from: PeerAddress,
     peer: Option<PeerCertificates>,
     watcher: hyper_util::server::graceful::Watcher,
 ) where
@@ -137,6 +141,7 @@ async fn serve<I>(
 {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let core = Arc::clone(&core);
+        request.extensions_mut().insert(from);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
