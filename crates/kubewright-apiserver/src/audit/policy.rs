@@ -138,7 +138,8 @@ impl Policy {
     /// # Errors
     /// When it is no valid policy.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let decoded = decode::yaml(text.as_bytes()).map_err(|error| PolicyError::Syntax(error.to_string()))?;
+        let decoded =
+            decode::yaml(text.as_bytes()).map_err(|error| PolicyError::Syntax(error.to_string()))?;
         let value = decoded.value;
         if value["kind"] != "Policy" || value["apiVersion"] != "audit.k8s.io/v1" {
             let text = |key: &str| value[key].as_str().unwrap_or_default().to_string();
@@ -179,7 +180,8 @@ impl Rule {
             return Err(PolicyError::Both { rule });
         }
         let wrong = |url: &&String| {
-            *url != "*" && (!url.starts_with('/') || url.trim_end_matches('*').contains('*') || url.ends_with("**"))
+            *url != "*"
+                && (!url.starts_with('/') || url.trim_end_matches('*').contains('*') || url.ends_with("**"))
         };
         if let Some(url) = self.non_resource_urls.iter().find(wrong) {
             return Err(PolicyError::Url { rule, url: url.clone() });

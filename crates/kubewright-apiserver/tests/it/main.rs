@@ -1,7 +1,9 @@
 //! The server as clients see it, in process and over TLS.
 
+mod audits;
 mod client;
 mod crds;
+mod hook;
 mod objects;
 mod watches;
 mod webhooks;

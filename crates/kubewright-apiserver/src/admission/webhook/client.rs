@@ -241,7 +241,11 @@ async fn exchange(core: &Core, target: &Target, config: &Value, body: Bytes) -> 
         })?;
         upstream.keep(sender);
         let text = text.to_bytes();
-        return if (200..300).contains(&code) { Ok(text) } else { Err(Failure::Answer(refused(code, &text))) };
+        return if (200..300).contains(&code) {
+            Ok(text)
+        } else {
+            Err(Failure::Answer(refused(code, &text)))
+        };
     }
 }
 

@@ -69,7 +69,11 @@ pub(super) enum AnswerError {
     Json(serde_json::Error),
     #[error("received invalid webhook response: webhook response was absent")]
     Absent,
-    #[error("received invalid webhook response: expected response.uid={}, got {}", quote(expected), quote(found))]
+    #[error(
+        "received invalid webhook response: expected response.uid={}, got {}",
+        quote(expected),
+        quote(found)
+    )]
     Uid { expected: String, found: String },
     #[error("received invalid webhook response: expected webhook response of {expected}, got {found}")]
     Kind { expected: String, found: String },

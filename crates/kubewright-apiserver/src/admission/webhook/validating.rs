@@ -35,7 +35,8 @@ pub(super) async fn dispatch(attributes: &mut Attributes<'_>) -> Result<(), Stat
                 continue;
             }
             let mut pair = (None, None);
-            for (slot, object) in [(&mut pair.0, asked.object.as_ref()), (&mut pair.1, asked.old.as_deref())] {
+            for (slot, object) in [(&mut pair.0, asked.object.as_ref()), (&mut pair.1, asked.old.as_deref())]
+            {
                 if let Some(object) = object {
                     let converted = versions::convert(asked, object, asked.resource, version).await?;
                     *slot = Some(Cow::Owned(converted));
@@ -45,9 +46,7 @@ pub(super) async fn dispatch(attributes: &mut Attributes<'_>) -> Result<(), Stat
         }
         let calls = concerned.iter().map(|(hook, found)| {
             let (version, shown) = match found {
-                Match::Exact => {
-                    (None, Shown { object: asked.object.as_ref(), old: asked.old.as_deref() })
-                }
+                Match::Exact => (None, Shown { object: asked.object.as_ref(), old: asked.old.as_deref() }),
                 Match::Equivalent(version) => {
                     let (object, old) = &forms[&version.api_version()];
                     (Some(&**version), Shown { object: object.as_deref(), old: old.as_deref() })
