@@ -193,11 +193,21 @@ fn row(group: &str, version: &str, plural: &str) -> Row {
         ("networking.k8s.io", "ingressclasses") => workloads::INGRESS_CLASS,
         ("discovery.k8s.io", "endpointslices") => workloads::ENDPOINT_SLICE,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::CSR,
-        ("storage.k8s.io", "storageclasses") => Row { default: storage::storage_class, ..Row::PLAIN },
+        ("storage.k8s.io", "storageclasses") => {
+            Row { default: storage::storage_class, warnings: warnings::storage_class, ..Row::PLAIN }
+        }
+        ("storage.k8s.io", "csistoragecapacities") => {
+            Row { warnings: warnings::storage_capacity, ..Row::PLAIN }
+        }
+        ("node.k8s.io", "runtimeclasses") => Row { warnings: warnings::runtime_class, ..Row::PLAIN },
         ("storage.k8s.io", "csidrivers") => workloads::CSI_DRIVER,
         ("", "serviceaccounts") => Row { warnings: warnings::service_account, ..Row::PLAIN },
-        ("", "endpoints") => Row { default: defaults::core::endpoints, ..Row::PLAIN },
-        ("networking.k8s.io", "ingresses") => Row { warnings: warnings::ingress, ..Row::PLAIN },
+        ("", "endpoints") => {
+            Row { default: defaults::core::endpoints, warnings: warnings::endpoints, ..Row::PLAIN }
+        }
+        ("networking.k8s.io", "ingresses") => {
+            Row { warnings: warnings::ingress, status_warnings: warnings::ingress_status, ..Row::PLAIN }
+        }
         ("storage.k8s.io", "volumeattachments") => workloads::VOLUME_ATTACHMENT,
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             Row { default: cluster::binding, ..Row::PLAIN }

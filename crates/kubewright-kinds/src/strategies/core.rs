@@ -3,7 +3,7 @@
 use kubewright_apiserver::resources::WriteContext;
 use serde_json::{Value, json};
 
-use super::Row;
+use super::{Row, gates};
 use crate::defaults::{core as defaults, storage};
 use crate::fields::{at, carry, items, object_mut};
 use crate::warnings;
@@ -55,13 +55,15 @@ pub(crate) const NODE: Row = Row {
             super::pods::first_of(spec, "podCIDR", "podCIDRs", |cidr| cidr, |item| item);
         }
     },
+    warnings: warnings::node,
     fields: &["spec.unschedulable"],
     field: |node, _| Some(at(node, &["spec", "unschedulable"]).as_bool().unwrap_or_default().to_string()),
     status_on_create: true,
     ..Row::PLAIN
 };
 
-pub(crate) const SECRET: Row = Row { default: defaults::secret, fields: &["type"], ..Row::PLAIN };
+pub(crate) const SECRET: Row =
+    Row { default: defaults::secret, warnings: warnings::secret, fields: &["type"], ..Row::PLAIN };
 
 pub(crate) const EVENT: Row = Row {
     fields: &[
@@ -114,19 +116,26 @@ pub(crate) const EVENT_NEW: Row = Row {
 
 pub(crate) const REPLICATION_CONTROLLER: Row = Row {
     default: defaults::replication_controller,
-    warnings: warnings::template_in_spec,
+    prepare_create: |_, o| gates::pod_spec(o, None, &["spec", "template", "spec"]),
+    prepare_update: |_, o, old| gates::pod_spec(o, Some(old), &["spec", "template", "spec"]),
+    warnings: warnings::controller,
     fields: &["status.replicas"],
     ..Row::PLAIN
 };
 
-pub(crate) const POD_TEMPLATE: Row =
-    Row { default: defaults::pod_template, warnings: warnings::template, ..Row::PLAIN };
+pub(crate) const POD_TEMPLATE: Row = Row {
+    default: defaults::pod_template,
+    prepare_create: |_, o| gates::pod_spec(o, None, &["template", "spec"]),
+    prepare_update: |_, o, old| gates::pod_spec(o, Some(old), &["template", "spec"]),
+    warnings: warnings::pod_template,
+    ..Row::PLAIN
+};
 pub(crate) const LIMIT_RANGE: Row = Row { default: defaults::limit_range, ..Row::PLAIN };
 pub(crate) const RESOURCE_QUOTA: Row = Row { default: defaults::resource_quota, ..Row::PLAIN };
 
 pub(crate) const PERSISTENT_VOLUME: Row = Row {
     default: storage::persistent_volume,
-    warnings: warnings::volume,
+    warnings: warnings::persistent_volume,
     prepare_create: |cx, volume| {
         if let Some(status) = object_mut(volume, &["status"]) {
             status.insert("phase".into(), "Pending".into());
@@ -138,11 +147,12 @@ pub(crate) const PERSISTENT_VOLUME: Row = Row {
         let changed = at(volume, &["status", "phase"]) != at(old, &["status", "phase"]);
         let stated = at(volume, &["status", "lastPhaseTransitionTime"])
             != at(old, &["status", "lastPhaseTransitionTime"]);
-        if changed
-            && !stated
-            && let Some(status) = object_mut(volume, &["status"])
-        {
+        let Some(status) = object_mut(volume, &["status"]) else { return };
+        let unset = status.get("lastPhaseTransitionTime").is_none_or(Value::is_null);
+        if changed && (!stated || unset) {
             status.insert("lastPhaseTransitionTime".into(), now(cx).into());
+        } else if unset && let time @ Value::String(_) = at(old, &["status", "lastPhaseTransitionTime"]) {
+            status.insert("lastPhaseTransitionTime".into(), time.clone());
         }
     },
     ..Row::PLAIN
@@ -155,30 +165,13 @@ pub(crate) fn now(cx: &WriteContext<'_>) -> String {
 
 pub(crate) const PERSISTENT_VOLUME_CLAIM: Row = Row {
     default: storage::persistent_volume_claim,
-    warnings: warnings::volume,
+    warnings: warnings::claim,
     prepare_create: |_, claim| {
         if let Some(status) = object_mut(claim, &["status"]) {
             status.insert("phase".into(), "Pending".into());
         }
-        if let Some(spec) = object_mut(claim, &["spec"]) {
-            // dataSource and dataSourceRef are two spellings where neither crosses namespaces.
-            let stated = |v: Option<&Value>| v.filter(|v| !v.is_null()).cloned();
-            match (stated(spec.get("dataSource")), stated(spec.get("dataSourceRef"))) {
-                (Some(source), None) => {
-                    let known =
-                        matches!(source["kind"].as_str(), Some("PersistentVolumeClaim" | "VolumeSnapshot"));
-                    if known {
-                        spec.insert("dataSourceRef".into(), source);
-                    } else {
-                        spec.remove("dataSource");
-                    }
-                }
-                (None, Some(reference)) if reference["namespace"].as_str().is_none_or(str::is_empty) => {
-                    spec.insert("dataSource".into(), reference);
-                }
-                _ => {}
-            }
-        }
+        gates::data_sources(claim, None);
     },
+    prepare_update: |_, claim, old| gates::data_sources(claim, Some(old)),
     ..Row::PLAIN
 };

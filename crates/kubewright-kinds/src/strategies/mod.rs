@@ -20,6 +20,7 @@ use crate::validation;
 
 pub(crate) mod certificates;
 pub(crate) mod core;
+mod gates;
 pub(crate) mod pods;
 pub(crate) mod rbac;
 pub(crate) mod services;
@@ -38,6 +39,10 @@ pub(crate) struct Row {
     pub prepare_status: fn(&WriteContext<'_>, &mut Value, &Value),
     /// Warnings: (new, old).
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// Warnings for a change through /status: (new, old).
+    pub status_warnings: fn(&Value, &Value) -> Vec<String>,
+    /// Brings a new object that is valid to the form in which it is stored.
+    pub settle: fn(&mut Value),
     /// Selectable fields as JSON paths.
     pub fields: &'static [&'static str],
     /// Value of a selectable field that is not at its path.
@@ -93,6 +98,8 @@ impl Row {
         prepare_update: |_, _, _| {},
         prepare_status: |_, _, _| {},
         warnings: |_, _| Vec::new(),
+        status_warnings: |_, _| Vec::new(),
+        settle: |_| {},
         fields: &[],
         field: |_, _| None,
         status_metadata: StatusMetadata::Free,
@@ -142,6 +149,7 @@ impl Strategy for Builtin {
     }
 
     fn settle(&self, object: &mut Value) {
+        (self.row.settle)(object);
         forget_empty(object, &self.schema);
     }
 
@@ -302,6 +310,13 @@ impl Strategy for Part {
     fn validate_update(&self, cx: &WriteContext<'_>, object: &Value, old: &Value) -> Vec<field::Error> {
         let subresource = cx.subresource.map_or("", |s| &s.name);
         validation::update_subresource(&cx.resource.group, &cx.resource.kind, subresource, object, old)
+    }
+
+    fn warnings(&self, _cx: &WriteContext<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        match (self.part, old) {
+            (PartOf::Status, Some(old)) => (self.row.status_warnings)(object, old),
+            _ => Vec::new(),
+        }
     }
 
     fn reset_fields(&self) -> &[&[&str]] {

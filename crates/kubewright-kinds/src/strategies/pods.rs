@@ -3,14 +3,15 @@
 use kubewright_machinery::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
-use super::Row;
+use super::{Row, gates};
 use crate::defaults::pod as defaults;
-use crate::fields::{absent, at, entries, int, items, object_mut, text};
+use crate::fields::{absent, at, entries, int, items, items_mut, member_made, object_mut, text, zero};
 use crate::warnings;
 
 pub(crate) const POD: Row = Row {
     default,
     warnings: warnings::pod,
+    status_warnings: warnings::pod_status,
     prepare_create: |cx, pod| {
         let class = qos_class(&pod["spec"]);
         let mut status = json!({"phase": "Pending", "qosClass": class});
@@ -24,8 +25,11 @@ pub(crate) const POD: Row = Row {
         if let Some(pod) = pod.as_object_mut() {
             pod.insert("status".into(), status);
         }
+        gates::pod_spec(pod, None, &["spec"]);
         match_label_keys(pod);
     },
+    prepare_update: |_, pod, old| gates::pod_spec(pod, Some(old), &["spec"]),
+    settle: app_armor_fields,
     prepare_status: |_, pod, old| {
         // Owners and a deletion are not the status writer's; a class once given stays.
         if let Some(metadata) = object_mut(pod, &["metadata"]) {
@@ -41,6 +45,7 @@ pub(crate) const POD: Row = Row {
         {
             absent(status, "qosClass", class.as_str());
         }
+        keep_observed_generations(pod, old);
     },
     fields: &[
         "spec.nodeName",
@@ -75,6 +80,49 @@ pub(crate) const POD: Row = Row {
     ..Row::PLAIN
 };
 
+/// What a status observed of the spec is not forgotten by writers that do not know the field: neither that of the
+/// status, nor those of its conditions, told apart by type and order.
+fn keep_observed_generations(pod: &mut Value, old: &Value) {
+    const FIELD: &str = "observedGeneration";
+    let mut before: Vec<(&Value, Option<i64>)> = items(old, &["status", "conditions"])
+        .iter()
+        .map(|condition| (at(condition, &["type"]), int(condition, &[FIELD])))
+        .collect();
+    let Some(status) = object_mut(pod, &["status"]) else { return };
+    if let Some(observed) = int(old, &["status", FIELD]) {
+        zero(status, FIELD, observed);
+    }
+    for condition in items_mut(status, "conditions") {
+        let kind = condition.get("type").unwrap_or(&Value::Null);
+        let Some(i) = before.iter().position(|(other, _)| *other == kind) else { continue };
+        if let (_, Some(observed)) = before.remove(i) {
+            zero(condition, FIELD, observed);
+        }
+    }
+}
+
+/// Old annotations about AppArmor become fields, where the pod's own profile does not say the same.
+fn app_armor_fields(pod: &mut Value) {
+    if text(pod, &["spec", "os", "name"]) == "windows" {
+        return;
+    }
+    for list in ["initContainers", "containers"] {
+        for i in 0..items(pod, &["spec", list]).len() {
+            let container = &items(pod, &["spec", list])[i];
+            let found = warnings::app_armor_annotation(pod, container);
+            let profile = found.and_then(|(_, annotation)| warnings::app_armor_profile(annotation));
+            let of_pod = at(pod, &["spec", "securityContext", "appArmorProfile"]);
+            if let Some(profile) = profile.filter(|profile| profile != of_pod)
+                && let Some(container) =
+                    object_mut(pod, &["spec"]).and_then(|spec| items_mut(spec, list).nth(i))
+                && let Some(context) = member_made(container, "securityContext")
+            {
+                context.insert("appArmorProfile".into(), profile);
+            }
+        }
+    }
+}
+
 fn default(pod: &mut Value) {
     defaults::pod(pod);
     if let Some(status) = object_mut(pod, &["status"]) {
@@ -103,7 +151,8 @@ pub(crate) fn first_of(
     }
 }
 
-/// Label keys of affinity terms and spread constraints become requirements on the pod's own values (KEP-3633).
+/// Label keys of affinity terms and spread constraints become requirements on the pod's own values (KEP-3633,
+/// KEP-3243).
 fn match_label_keys(pod: &mut Value) {
     let labels = at(pod, &["metadata", "labels"]).as_object().cloned().unwrap_or_default();
     let apply = |term: &mut Map<String, Value>| {
@@ -122,6 +171,7 @@ fn match_label_keys(pod: &mut Value) {
         }
     };
     let Some(spec) = object_mut(pod, &["spec"]) else { return };
+    items_mut(spec, "topologySpreadConstraints").for_each(apply);
     for kind in ["podAffinity", "podAntiAffinity"] {
         let Some(affinity) = spec.get_mut("affinity").and_then(|a| a.get_mut(kind)) else { continue };
         let required = affinity.get_mut("requiredDuringSchedulingIgnoredDuringExecution");
@@ -179,71 +229,61 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
     if guaranteed && equal { "Guaranteed" } else { "Burstable" }
 }
 
-/// /resize: only the resources and resize policies of containers, and pod-level resources.
+/// /resize: only the resources and resize policies of containers, and pod-level resources. Containers that come and
+/// go, or change their names, are left as they were sent, for validation to refuse.
 pub(crate) const RESIZE: Row = Row {
     prepare_status: |_, pod, old| {
-        let sent = std::mem::replace(pod, old.clone());
-        if let (Some(Value::Object(new)), Some(metadata)) =
-            (sent.get("metadata"), object_mut(pod, &["metadata"]))
-        {
-            // Bookkeeping of the write itself.
-            for name in ["managedFields", "resourceVersion"] {
-                match new.get(name) {
-                    Some(value) => metadata.insert(name.into(), value.clone()),
-                    None => metadata.remove(name),
-                };
-            }
+        const LISTS: [&str; 2] = ["containers", "initContainers"];
+        let count = |pod: &Value, list: &str| items(pod, &["spec", list]).len();
+        if LISTS.iter().any(|list| count(pod, list) != count(old, list)) {
+            return;
         }
-        let mut changed = false;
-        for list in ["containers", "initContainers"] {
-            let named = |name: &Value| {
-                items(&sent, &["spec", list])
-                    .iter()
-                    .find(|c| &c["name"] == name)
-                    .map(|c| c["resources"].clone())
-            };
-            let Some(Value::Array(containers)) = pod.get_mut("spec").and_then(|s| s.get_mut(list)) else {
+        let sent = std::mem::replace(pod, old.clone());
+        keep_bookkeeping(pod, &sent);
+        let Some(spec) = object_mut(pod, &["spec"]) else { return };
+        for list in LISTS {
+            let new = items(&sent, &["spec", list]);
+            if new.iter().zip(items(old, &["spec", list])).any(|(a, b)| a["name"] != b["name"]) {
+                spec.insert(list.into(), Value::Array(new.to_vec()));
                 continue;
-            };
-            for container in containers {
-                if let Some(resources) = named(&container["name"])
-                    && resources != container["resources"]
-                {
-                    container["resources"] = resources;
-                    changed = true;
+            }
+            for (container, new) in items_mut(spec, list).zip(new) {
+                for field in ["resources", "resizePolicy"] {
+                    match new.get(field) {
+                        Some(value) => container.insert(field.into(), value.clone()),
+                        None => container.remove(field),
+                    };
                 }
             }
         }
-        let resources = at(&sent, &["spec", "resources"]);
-        if !resources.is_null()
-            && let Some(spec) = object_mut(pod, &["spec"])
-            && spec.get("resources") != Some(resources)
-        {
-            spec.insert("resources".into(), resources.clone());
-            changed = true;
-        }
-        if changed {
+        match at(&sent, &["spec", "resources"]) {
+            Value::Null => spec.remove("resources"),
+            resources => spec.insert("resources".into(), resources.clone()),
+        };
+        if pod["spec"] != old["spec"] {
             bump(pod, old);
         }
     },
     ..POD
 };
 
+/// What the write itself says of the object.
+fn keep_bookkeeping(pod: &mut Value, sent: &Value) {
+    let Some(metadata) = object_mut(pod, &["metadata"]) else { return };
+    for name in ["managedFields", "resourceVersion"] {
+        match at(sent, &["metadata", name]) {
+            Value::Null => metadata.remove(name),
+            value => metadata.insert(name.into(), value.clone()),
+        };
+    }
+}
+
 /// /ephemeralcontainers: only that list.
 pub(crate) const EPHEMERAL_CONTAINERS: Row = Row {
     prepare_status: |_, pod, old| {
         let mut sent = std::mem::replace(pod, old.clone());
         let list = sent.get_mut("spec").and_then(|s| s.get_mut("ephemeralContainers")).map(Value::take);
-        if let (Some(Value::Object(new)), Some(metadata)) =
-            (sent.get("metadata"), object_mut(pod, &["metadata"]))
-        {
-            for name in ["managedFields", "resourceVersion"] {
-                match new.get(name) {
-                    Some(value) => metadata.insert(name.into(), value.clone()),
-                    None => metadata.remove(name),
-                };
-            }
-        }
+        keep_bookkeeping(pod, &sent);
         let changed = list.as_ref().unwrap_or(&Value::Null) != at(old, &["spec", "ephemeralContainers"]);
         if let Some(spec) = object_mut(pod, &["spec"]) {
             match list {

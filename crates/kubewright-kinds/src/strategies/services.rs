@@ -22,6 +22,7 @@ use crate::fields::{at, items, items_mut, object_mut, same, text};
 pub(crate) const SERVICE: Row = Row {
     default,
     warnings: crate::warnings::service,
+    status_warnings: crate::warnings::service_status,
     prepare_update: |_, service, old| {
         drop_what_the_type_does_not_have(service, old);
         if kind(service) != "LoadBalancer"

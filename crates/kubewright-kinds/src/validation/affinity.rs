@@ -132,7 +132,8 @@ fn pod_term(term: &Value, path: &Path<'_>, e: &mut Errors) {
     checks::label_key(topology, &path.child("topologyKey"), e);
 }
 
-/// `matchLabelKeys` and `mismatchLabelKeys` of an affinity term.
+/// `matchLabelKeys` and `mismatchLabelKeys` of an affinity term or a spread constraint. New pods have them among the
+/// expressions of the selector already: a key that is there once more was stated by the user too.
 fn label_keys(term: &Value, path: &Path<'_>, e: &mut Errors) {
     let selector = term.some("labelSelector");
     for field in ["matchLabelKeys", "mismatchLabelKeys"] {
@@ -260,31 +261,8 @@ pub(super) fn topology_spread(constraints: &[Value], path: &Path<'_>, e: &mut Er
                 e.not_supported(&item.child(field), policy, &["Honor", "Ignore"]);
             }
         }
-        spread_label_keys(constraint, &item.child("matchLabelKeys"), e);
+        label_keys(constraint, &item, e);
         checks::label_selector(constraint.some("labelSelector"), false, &item.child("labelSelector"), e);
-    }
-}
-
-fn spread_label_keys(constraint: &Value, path: &Path<'_>, e: &mut Errors) {
-    let keys = constraint.strings("matchLabelKeys");
-    if keys.is_empty() {
-        return;
-    }
-    let selector = constraint.some("labelSelector");
-    if selector.is_none() {
-        e.forbidden(path, "must not be specified when labelSelector is not set");
-    }
-    let selected: BTreeSet<&str> = selector.map_or_else(BTreeSet::new, |s| {
-        s.entries("matchLabels")
-            .map(|(k, _)| k)
-            .chain(s.items("matchExpressions").iter().map(|x| x.text("key")))
-            .collect()
-    });
-    for (i, key) in keys.into_iter().enumerate() {
-        checks::label_key(key, &path.index(i), e);
-        if selected.contains(key) {
-            e.invalid(&path.index(i), key, "exists in both matchLabelKeys and labelSelector");
-        }
     }
 }
 

@@ -202,6 +202,11 @@ fn pem_blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
+/// What the blocks of a PEM text are.
+pub(crate) fn pem_kinds(text: &str) -> Vec<String> {
+    pem_blocks(text).into_iter().map(|block| block.kind).collect()
+}
+
 /// What is wrong with an issued certificate, in base64.
 fn fault(certificate: &str) -> Option<String> {
     if certificate.is_empty() {

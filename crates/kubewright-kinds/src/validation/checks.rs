@@ -116,7 +116,7 @@ pub(super) fn positive_quantity(value: &Value, path: &Path<'_>, e: &mut Errors) 
 }
 
 /// Parses an address as Go did before 1.17: parts of an IPv4 address may have leading zeros.
-pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
+pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     if let Ok(ip) = text.parse() {
         return Some(ip);
     }
@@ -131,7 +131,7 @@ pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
 }
 
 /// Parses a CIDR as [`parse_ip`] does; gives the address as written and the network.
-pub(super) fn parse_cidr(text: &str) -> Option<(IpAddr, IpNet)> {
+pub(crate) fn parse_cidr(text: &str) -> Option<(IpAddr, IpNet)> {
     let (ip, bits) = text.split_once('/')?;
     if bits.is_empty() || bits.len() > 3 || !bits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

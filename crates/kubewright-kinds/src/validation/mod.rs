@@ -36,6 +36,7 @@ mod networking;
 mod persistent_volume;
 mod pod;
 mod pod_quantities;
+mod pod_resize;
 mod pod_security;
 mod pod_update;
 mod policy;
@@ -54,6 +55,8 @@ mod volume_projected;
 mod volume_sources;
 mod workloads;
 
+pub(crate) use certificates::pem_kinds;
+pub(crate) use checks::{parse_cidr, parse_ip};
 use errors::Errors;
 use kubewright_machinery::field::Error;
 use serde_json::Value;
@@ -268,7 +271,7 @@ pub fn update_subresource(
     let e = &mut errors;
     match (group, kind, subresource) {
         ("", "Pod", "ephemeralcontainers") => pod_update::ephemeral_containers(object, old, e),
-        ("", "Pod", "resize") => pod_update::resize(object, old, e),
+        ("", "Pod", "resize") => pod_resize::resize(object, old, e),
         ("", "Namespace", "finalize") => cluster::namespace_finalize(object, old, e),
         ("certificates.k8s.io", "CertificateSigningRequest", "approval") => {
             certificates::update(object, old, certificates::Via::Approval, e);

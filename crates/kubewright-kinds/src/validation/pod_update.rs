@@ -1,5 +1,4 @@
-//! Updates of pods: the few fields that may change, the subresources `ephemeralcontainers` and `resize`, and
-//! status updates.
+//! Updates of pods: the few fields that may change, the subresource `ephemeralcontainers`, and status updates.
 
 use kubewright_machinery::field::Path;
 use kubewright_machinery::names;
@@ -8,13 +7,14 @@ use serde_json::{Value, json};
 use super::container::is_sidecar;
 use super::errors::Errors;
 use super::read::{Fields, same};
-use super::{affinity, checks, gopod, gotypes, metadata, pod, pod_quantities};
+use super::{affinity, checks, gopod, gotypes, metadata, pod};
 
 const SPEC: Path<'static> = Path::new("spec");
 const ANNOTATIONS: &str = "container.apparmor.security.beta.kubernetes.io/";
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
-fn put(object: &mut Value, field: &str, value: Value) {
+/// Sets a field, or takes it away where the value is null.
+pub(super) fn put(object: &mut Value, field: &str, value: Value) {
     if let Some(map) = object.as_object_mut() {
         if value.is_null() {
             map.remove(field);
@@ -240,96 +240,6 @@ pub(super) fn ephemeral_containers(object: &Value, old: &Value, e: &mut Errors) 
     }
 }
 
-/// `pods/resize`.
-pub(super) fn resize(object: &Value, old: &Value, e: &mut Errors) {
-    let root = Path::new("");
-    if metadata::annotation(old, pod::MIRROR).is_some() {
-        return e.forbidden(&root, "static pods cannot be resized");
-    }
-    let (spec, old_spec) = (object.sub("spec"), old.sub("spec"));
-    let pod_level = |spec: &Value| {
-        let r = spec.sub("resources");
-        r.map("requests").is_some_and(|m| !m.is_empty()) || r.map("limits").is_some_and(|m| !m.is_empty())
-    };
-    if pod_level(spec) || pod_level(old_spec) {
-        return e.forbidden(&root, "pods with pod-level resources cannot be resized");
-    }
-    if old_spec.sub("os").text("name") == "windows" {
-        return e.forbidden(&root, "windows pods cannot be resized");
-    }
-    metadata::update(object, old, e);
-    pod::metadata_and_spec(object, e);
-    let class = old.sub("status").opt_text("qosClass").filter(|c| !c.is_empty());
-    if class.unwrap_or(pod_quantities::qos_class(old_spec)) != pod_quantities::qos_class(spec) {
-        let shown = object.sub("status").text("qosClass");
-        e.invalid(&SPEC, shown, "Pod QOS Class may not change as a result of resizing");
-    }
-    let running = old.sub("status").items("containerStatuses").iter().find(|s| s.sub("state").has("running"));
-    if running.is_some_and(|status| !status.has("resources")) {
-        e.forbidden(&SPEC, "Pod running on node without support for resize");
-    }
-    let mut restored = spec.clone();
-    for kind in ["initContainers", "containers"] {
-        let path = SPEC.child(kind);
-        let pairs = spec.items(kind).iter().zip(old_spec.items(kind)).enumerate();
-        for (i, (new, old)) in pairs.filter(|(_, (_, old))| kind == "containers" || is_sidecar(old)) {
-            removed(new.sub("resources"), old.sub("resources"), &path.index(i).child("resources"), e);
-        }
-    }
-    for (kind, what) in [
-        ("containers", "only cpu and memory resources are mutable"),
-        ("initContainers", "only cpu and memory resources for sidecar containers are mutable"),
-    ] {
-        let containers = restored.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten();
-        for (container, old) in containers.zip(old_spec.items(kind)) {
-            let resizable = kind == "containers" || is_sidecar(container);
-            if resizable {
-                restore_compute(container, old);
-            }
-            if !same(container, old) {
-                let detail =
-                    if resizable { what } else { "resources for non-sidecar init containers are immutable" };
-                e.forbidden(&SPEC, detail);
-            }
-        }
-    }
-    if e.is_empty() && !same(&restored, old_spec) {
-        e.forbidden(&SPEC, "only cpu and memory resources are mutable");
-    }
-}
-
-/// Requests and limits may change, not go.
-fn removed(new: &Value, old: &Value, path: &Path<'_>, e: &mut Errors) {
-    for field in ["requests", "limits"] {
-        if old.entries(field).any(|(name, _)| !new.sub(field).has(name)) {
-            e.forbidden(&path.child(field), format!("resource {field} cannot be removed"));
-        }
-    }
-}
-
-/// Puts cpu and memory of a container back to what they were, where they were.
-fn restore_compute(container: &mut Value, old: &Value) {
-    let mut restored = json!({});
-    for field in ["limits", "requests"] {
-        let old_list = old.sub("resources").sub(field);
-        if old_list.is_null() {
-            continue;
-        }
-        let mut list = container.sub("resources").sub(field).clone();
-        if list.is_null() {
-            list = json!({});
-        }
-        for name in ["cpu", "memory"] {
-            put(&mut list, name, old_list.sub(name).clone());
-        }
-        put(&mut restored, field, list);
-    }
-    put(&mut restored, "claims", container.sub("resources").sub("claims").clone());
-    if container.has("resources") || old.has("resources") {
-        put(container, "resources", restored);
-    }
-}
-
 /// `pods/status`.
 pub(super) fn status(object: &Value, old: &Value, e: &mut Errors) {
     metadata::update(object, old, e);
@@ -365,7 +275,11 @@ pub(super) fn status(object: &Value, old: &Value, e: &mut Errors) {
 /// Containers that ended stay ended, unless they are restarted by policy.
 fn transitions(kind: &str, new: &Value, old: &Value, spec: &Value, path: &Path<'_>, e: &mut Errors) {
     let policy = if kind == "ephemeralContainerStatuses" { "Never" } else { spec.text("restartPolicy") };
-    if policy == "Always" {
+    let all_restart =
+        |c: &Value| c.items("restartPolicyRules").iter().any(|r| r.text("action") == "RestartAllContainers");
+    if policy == "Always"
+        || spec.items("containers").iter().chain(spec.items("initContainers")).any(all_restart)
+    {
         return;
     }
     for (i, old) in old.items(kind).iter().enumerate() {
