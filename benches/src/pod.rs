@@ -40,8 +40,7 @@ impl Pods {
 
     /// The defaults of the schema and of the kind; the canonical form.
     pub fn default(&self, object: &mut Value) {
-        schema::default::apply(object, &self.0.schema);
-        self.0.strategy.default(object);
+        self.0.default(object);
     }
 
     /// What is wrong with it, in its metadata and as a pod.

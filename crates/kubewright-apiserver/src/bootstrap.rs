@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kubewright_machinery::fieldset::{FieldManager, SameInAllVersions};
 use kubewright_machinery::status::Status;
-use kubewright_machinery::{meta, schema, time};
+use kubewright_machinery::{meta, time};
 use kubewright_storage::{Entry, Expect, StoreError};
 use serde_json::Value;
 
@@ -110,8 +110,7 @@ async fn ensure(
         return Ok(refresh(core, manager, &key, Some(entry), expected, refreshed).await?);
     }
     let mut new = expected.clone();
-    schema::default::apply(&mut new, &resource.schema);
-    resource.strategy.default(&mut new);
+    resource.default(&mut new);
     let mut new = manager.update(None, new, MANAGER, core.now());
     meta::set(&mut new, "uid", core.uid());
     meta::set(&mut new, "creationTimestamp", time::format(core.now()));

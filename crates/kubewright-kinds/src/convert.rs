@@ -3,10 +3,10 @@
 use kubewright_apiserver::resources::Converter;
 use kubewright_apiserver::{BoxFuture, ready};
 use kubewright_machinery::schema::SchemaRef;
+use kubewright_machinery::schema::canonical::canonicalize;
 use kubewright_machinery::status::Status;
 use serde_json::{Map, Value, json};
 
-use crate::canonical::canonicalize;
 use crate::catalogue::Catalogue;
 use crate::fields::{object_mut, text};
 

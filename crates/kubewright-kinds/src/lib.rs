@@ -7,7 +7,6 @@
 mod actions;
 pub mod admission;
 pub mod bootstrap;
-pub mod canonical;
 pub mod catalogue;
 mod connections;
 mod convert;

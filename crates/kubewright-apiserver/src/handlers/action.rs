@@ -79,7 +79,7 @@ pub(super) async fn computed(
             let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;
             let expected = Expected::of(&call.resource);
             let mut object = body::object(call, &body, &input, options.field_validation, &expected)?;
-            super::write::default(&call.resource, &mut object);
+            call.resource.default(&mut object);
             call.note_sent(&object);
             metadata::ensure_namespace(&mut object, call.namespace())?;
             let manager = options.manager(call.user_agent());

@@ -9,7 +9,7 @@ use kubewright_machinery::status::Status;
 use serde_json::Value;
 
 use super::body::{self, Expected};
-use super::write::{Change, Writer, default};
+use super::write::{Change, Writer};
 use super::{Call, managers, read_body};
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::params::WriteKind;
@@ -127,7 +127,7 @@ impl Patch {
             Patch::Apply(patch) => return apply(writer, Some(old), patch),
             _ => self.change(writer, old, &expected, schema)?,
         };
-        default(&call.resource, &mut object);
+        call.resource.default(&mut object);
         let manager = writer.options.manager(call.user_agent());
         Ok(managers::update(call, Some(old), object, &manager, writer.now))
     }
@@ -231,7 +231,7 @@ fn apply(writer: &Writer<'_>, live: Option<&Value>, patch: &Value) -> Result<Val
     match expected.custom {
         // What is applied is not decoded again: nulls stay, for validation to judge.
         true => schema::default::fill(&mut decoded.value, &call.resource.schema),
-        false => default(&call.resource, &mut decoded.value),
+        false => call.resource.default(&mut decoded.value),
     }
     Ok(decoded.value)
 }

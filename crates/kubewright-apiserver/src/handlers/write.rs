@@ -21,7 +21,7 @@ use crate::request::negotiate::{self, Endpoint};
 use crate::request::params::WriteKind;
 use crate::request::{Output, WriteOptions};
 use crate::resources::{
-    MetaChecks, RequestBody, Reservation, Resource, Strategy, SubresourceAction, WriteContext, splice,
+    MetaChecks, RequestBody, Reservation, Strategy, SubresourceAction, WriteContext, splice,
 };
 use crate::server::{Response, respond};
 
@@ -71,7 +71,7 @@ pub(super) async fn create(call: &Call, body: RequestBody) -> Result<Response, S
     let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;
     let mut object =
         body::object(call, &body, &input, options.field_validation, &Expected::of(&call.resource))?;
-    default(&call.resource, &mut object);
+    call.resource.default(&mut object);
     call.note_sent(&object);
     metadata::wipe(&mut object);
     metadata::ensure_namespace(&mut object, call.namespace())?;
@@ -91,7 +91,7 @@ pub(super) async fn replace(call: &Call, body: RequestBody) -> Result<Response, 
     let input = call.input()?;
     let mut object =
         body::object(call, &body, &input, options.field_validation, &Expected::of(&call.resource))?;
-    default(&call.resource, &mut object);
+    call.resource.default(&mut object);
     call.note_sent(&object);
     metadata::ensure_namespace(&mut object, call.namespace())?;
     metadata::check_name(&object, &call.info.name)?;
@@ -103,12 +103,6 @@ pub(super) async fn replace(call: &Call, body: RequestBody) -> Result<Response, 
 /// The metadata, for validation.
 fn of(object: &Value) -> &Value {
     object.get("metadata").unwrap_or(&Value::Null)
-}
-
-/// Defaults of the schema, then those of the kind.
-pub(super) fn default(resource: &Resource, object: &mut Value) {
-    kubewright_machinery::schema::default::apply(object, &resource.schema);
-    resource.strategy.default(object);
 }
 
 impl Written {

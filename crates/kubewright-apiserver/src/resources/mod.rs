@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use kubewright_machinery::schema::SchemaRef;
+use kubewright_machinery::schema::{self, SchemaRef, canonical};
 use kubewright_machinery::status::Status;
 use serde_json::Value;
 
@@ -166,6 +166,20 @@ impl Resource {
             rules: WriteRules::default(),
             deprecation: None,
             custom: false,
+        }
+    }
+
+    /// Brings a decoded object to the form of its kind: the defaults of the schema, then those of the strategy. Objects
+    /// of built-in kinds become canonical; custom ones keep what they say.
+    pub fn default(&self, object: &mut Value) {
+        if self.custom {
+            schema::default::apply(object, &self.schema);
+            return self.strategy.default(object);
+        }
+        let empty = canonical::complete(object, &self.schema);
+        self.strategy.default(object);
+        if empty {
+            canonical::omit_empty(object, &self.schema);
         }
     }
 

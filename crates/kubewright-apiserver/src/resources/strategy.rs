@@ -53,7 +53,8 @@ pub trait Reservation: Send {
 /// Rules of a kind. All methods have defaults; most kinds need few.
 pub trait Strategy: Send + Sync {
     /// Defaults that depend on other fields, after the schema's static ones. Runs on every decoded write and after
-    /// mutating admission. `old` is not known here: a default is a function of the object.
+    /// mutating admission. `old` is not known here: a default is a function of the object. Empty lists and maps are
+    /// still told from absent ones.
     fn default(&self, object: &mut Value) {
         let _ = object;
     }

@@ -217,19 +217,20 @@ fn pod_level_resources(spec: &mut Map<String, Value>) {
     if limits.is_empty() {
         return;
     }
-    let sums: Vec<(&str, Quantity)> = ["cpu", "memory"]
+    let sums = ["cpu", "memory"]
         .into_iter()
-        .filter_map(|n| aggregate(spec, "requests", n).map(|sum| (n, sum)))
-        .collect();
+        .filter_map(|n| aggregate(spec, "requests", n).map(|sum| (n.to_string(), sum.to_string().into())));
+    let like_limits = limits
+        .into_iter()
+        .filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-"));
+    let implied: Vec<(String, Value)> = sums.chain(like_limits).collect();
+    if implied.is_empty() {
+        return;
+    }
     let Some(resources) = member(spec, "resources") else { return };
     let Some(requests) = crate::fields::member_made(resources, "requests") else { return };
-    for (name, sum) in sums {
-        absent(requests, name, sum.to_string());
-    }
-    for (name, limit) in limits {
-        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
-            requests.entry(name).or_insert(limit);
-        }
+    for (name, amount) in implied {
+        requests.entry(name).or_insert(amount);
     }
 }
 

@@ -11,10 +11,10 @@ use kubewright_apiserver::resources::{Reservation, Strategy, WriteContext};
 use kubewright_apiserver::{BoxFuture, ready};
 use kubewright_machinery::field;
 use kubewright_machinery::schema::SchemaRef;
+use kubewright_machinery::schema::canonical::{forget_empty, insert_default};
 use kubewright_machinery::status::Status;
 use serde_json::{Map, Value};
 
-use crate::canonical::{canonicalize, forget_empty, insert_default};
 use crate::fields::{at, carry};
 use crate::validation;
 
@@ -137,7 +137,6 @@ impl Builtin {
 
 impl Strategy for Builtin {
     fn default(&self, object: &mut Value) {
-        canonicalize(object, &self.schema);
         (self.row.default)(object);
     }
 
@@ -285,11 +284,6 @@ impl Part {
 }
 
 impl Strategy for Part {
-    fn default(&self, object: &mut Value) {
-        canonicalize(object, &self.schema);
-        (self.row.default)(object);
-    }
-
     fn prepare_update(&self, cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
         if let PartOf::Status = self.part {
             let status = object.get("status").cloned();

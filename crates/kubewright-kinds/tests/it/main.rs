@@ -1,6 +1,7 @@
 //! The built-in kinds behind a real server, held against recorded answers of kube-apiserver.
 
 mod actions;
+mod canonical;
 mod golden;
 mod judge;
 mod owners;

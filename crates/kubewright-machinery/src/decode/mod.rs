@@ -1,11 +1,14 @@
 //! Request bodies → values, with the semantics of Go's `encoding/json` as Kubernetes uses it: case-sensitive keys,
 //! whole numbers kept whole, the last of duplicate keys wins, null fields are absent.
 //!
-//! JSON or YAML is read into a tree that keeps order and duplicates (`parse`, [`yaml`]), and that tree becomes a
-//! `serde_json::Value`, either as it is or as the type that a schema describes (`typed`). What a strict decoder
-//! would refuse is collected in the order of the text; the caller warns or refuses.
+//! JSON (`parse`), or a tree that was read from YAML ([`yaml`]) or made by a patch (`tree`), is read piece by piece
+//! (`reader`), with its order and its duplicates, and becomes a `serde_json::Value` at once, either as it is or as the
+//! type that a schema describes (`typed`). What a strict decoder would refuse is collected in the order of the text; the
+//! caller warns or refuses. Empty lists and maps stay: defaulting may tell them from absent ones.
 
 mod parse;
+mod reader;
+mod tree;
 mod typed;
 mod yaml;
 
@@ -81,7 +84,7 @@ impl Decoded {
 /// # Errors
 /// When the bytes are not JSON.
 pub fn json(bytes: &[u8]) -> Result<Decoded, Error> {
-    typed::decode(parse::parse(bytes)?, None)
+    typed::decode(parse::Text::new(bytes), None)
 }
 
 /// Decodes JSON as the type that a schema describes; reports duplicate and unknown fields and drops the latter.
@@ -89,7 +92,7 @@ pub fn json(bytes: &[u8]) -> Result<Decoded, Error> {
 /// # Errors
 /// When the bytes are not JSON, or a value is not of its field's type.
 pub fn json_as(bytes: &[u8], schema: &Schema) -> Result<Decoded, Error> {
-    typed::decode(parse::parse(bytes)?, Some(schema))
+    typed::decode(parse::Text::new(bytes), Some(schema))
 }
 
 /// Decodes the first document of YAML as it is; duplicate keys are reported with their line.
@@ -110,7 +113,7 @@ pub fn yaml_as(bytes: &[u8], schema: &Schema) -> Result<Decoded, Error> {
 
 fn yaml_maybe(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, Error> {
     let (node, duplicates) = yaml::parse(bytes)?;
-    let mut decoded = typed::decode(node, schema)?;
+    let mut decoded = typed::decode(tree::Tree::new(node), schema)?;
     decoded.strict.splice(0..0, duplicates);
     Ok(decoded)
 }
@@ -120,7 +123,7 @@ fn yaml_maybe(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, Error> {
 /// # Errors
 /// When a value is not of its field's type.
 pub fn value_as(value: Value, schema: &Schema) -> Result<Decoded, Error> {
-    typed::decode(parse::Node::from(value), Some(schema))
+    typed::decode(tree::Tree::new(value.into()), Some(schema))
 }
 
 /// The answer to a body that can't be decoded as its kind: 400 `BadRequest`. `version` is that of the kind,
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_canonical_and_absent_when_empty() {
+    fn values_become_canonical_and_stay_when_empty() {
         let d = decoded(
             r#"{"limits":{"cpu":"1000m","memory":1e9,"x":null},"time":"2026-01-01T02:00:00.5+02:00","bytes":"YQ==\n",
                "target":80,"size":5,"free":{"a":null},"on":false,"data":{},"items":null,"rules":[],"kind":null}"#,
@@ -222,7 +225,7 @@ mod tests {
         assert_eq!(
             d.value,
             json!({"limits": {"cpu": "1", "memory": "1e9", "x": "0"}, "time": "2026-01-01T00:00:00Z", "bytes": "YQ==",
-                "target": 80, "size": 5, "free": {"a": null}, "on": false, "rules": []})
+                "target": 80, "size": 5, "free": {"a": null}, "on": false, "data": {}, "rules": []})
         );
         assert_eq!(decoded(r#"{"data":{"a":null}}"#).value, json!({"data": {"a": ""}}));
         assert_eq!(

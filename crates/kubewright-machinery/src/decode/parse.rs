@@ -1,51 +1,29 @@
-//! JSON → a tree that keeps what a map would lose: the order of members, duplicate keys and numbers as written.
-//! The faults of the text are named as Go's scanner names them.
+//! JSON text, read piece by piece: the order of members, duplicate keys and numbers as written are all seen. The faults
+//! of the text are named as Go's scanner names them.
 
-use serde_json::Value;
+use std::borrow::Cow;
 
+use super::reader::{Reader, Token};
 use super::{Error, MAX_DEPTH};
 use crate::field::quote;
 
-/// A JSON value as written.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Node {
-    Null,
-    Bool(bool),
-    Number(Box<str>),
-    String(String),
-    Array(Vec<Node>),
-    Object(Vec<(String, Node)>),
-}
-
-impl From<Value> for Node {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Null => Node::Null,
-            Value::Bool(b) => Node::Bool(b),
-            Value::Number(n) => Node::Number(n.to_string().into()),
-            Value::String(s) => Node::String(s),
-            Value::Array(items) => Node::Array(items.into_iter().map(Node::from).collect()),
-            Value::Object(map) => Node::Object(map.into_iter().map(|(k, v)| (k, Node::from(v))).collect()),
-        }
-    }
-}
-
-pub(super) fn parse(bytes: &[u8]) -> Result<Node, Error> {
-    let mut parser = Parser { bytes, at: 0 };
-    let node = parser.value(0)?;
-    parser.space();
-    match parser.peek() {
-        None => Ok(node),
-        Some(_) => Err(parser.unexpected("after top-level value")),
-    }
-}
-
-struct Parser<'a> {
+/// Reads a text.
+pub(super) struct Text<'a> {
     bytes: &'a [u8],
+    /// The same where it is UTF-8; where it is not, strings get replacement characters.
+    text: Option<&'a str>,
     at: usize,
+    /// How many arrays and objects are open.
+    depth: usize,
+    /// Nothing was read yet of the innermost of them.
+    fresh: bool,
 }
 
-impl Parser<'_> {
+impl<'a> Text<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, text: std::str::from_utf8(bytes).ok(), at: 0, depth: 0, fresh: false }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -53,6 +31,14 @@ impl Parser<'_> {
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             self.at += 1;
+        }
+    }
+
+    /// The text from `start` to here.
+    fn since(&self, start: usize) -> Cow<'a, str> {
+        match self.text {
+            Some(text) => Cow::Borrowed(&text[start..self.at]),
+            None => String::from_utf8_lossy(&self.bytes[start..self.at]),
         }
     }
 
@@ -72,21 +58,7 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Node, Error> {
-        self.space();
-        match self.peek() {
-            Some(b'{') => self.object(depth + 1),
-            Some(b'[') => self.array(depth + 1),
-            Some(b'"') => self.string().map(Node::String),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.literal("true", Node::Bool(true)),
-            Some(b'f') => self.literal("false", Node::Bool(false)),
-            Some(b'n') => self.literal("null", Node::Null),
-            _ => Err(self.unexpected("looking for beginning of value")),
-        }
-    }
-
-    fn literal(&mut self, word: &str, node: Node) -> Result<Node, Error> {
+    fn literal(&mut self, word: &str, token: Token<'a>) -> Result<Token<'a>, Error> {
         for expected in word.bytes() {
             if self.peek() != Some(expected) {
                 let context = format!("in literal {word} (expecting '{}')", char::from(expected));
@@ -94,66 +66,35 @@ impl Parser<'_> {
             }
             self.at += 1;
         }
-        Ok(node)
+        Ok(token)
     }
 
-    fn object(&mut self, depth: usize) -> Result<Node, Error> {
-        if depth > MAX_DEPTH {
+    fn open(&mut self, token: Token<'a>) -> Result<Token<'a>, Error> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
             return Err(Error::Depth);
         }
         self.at += 1;
-        let mut members = Vec::new();
-        self.space();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Node::Object(members));
-        }
-        loop {
-            self.space();
-            if self.peek() != Some(b'"') {
-                return Err(self.unexpected("looking for beginning of object key string"));
-            }
-            let key = self.string()?;
-            self.space();
-            if self.peek() != Some(b':') {
-                return Err(self.unexpected("after object key"));
-            }
-            self.at += 1;
-            members.push((key, self.value(depth)?));
-            self.space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(Node::Object(members));
-                }
-                _ => return Err(self.unexpected("after object key:value pair")),
-            }
-        }
+        self.fresh = true;
+        Ok(token)
     }
 
-    fn array(&mut self, depth: usize) -> Result<Node, Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::Depth);
-        }
-        self.at += 1;
-        let mut items = Vec::new();
+    /// Goes to the next item or member of what is open; false where it ends here, as it does at its `last` byte.
+    fn advance(&mut self, last: u8, context: &str) -> Result<bool, Error> {
         self.space();
-        if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(Node::Array(items));
-        }
-        loop {
-            items.push(self.value(depth)?);
-            self.space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b']') => {
-                    self.at += 1;
-                    return Ok(Node::Array(items));
-                }
-                _ => return Err(self.unexpected("after array element")),
+        let fresh = std::mem::take(&mut self.fresh);
+        match self.peek() {
+            Some(byte) if byte == last => {
+                self.at += 1;
+                self.depth = self.depth.saturating_sub(1);
+                Ok(false)
             }
+            _ if fresh => Ok(true),
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            _ => Err(self.unexpected(context)),
         }
     }
 
@@ -165,7 +106,7 @@ impl Parser<'_> {
         self.at > start
     }
 
-    fn number(&mut self) -> Result<Node, Error> {
+    fn number(&mut self) -> Result<Token<'a>, Error> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -191,23 +132,31 @@ impl Parser<'_> {
                 return Err(self.unexpected("in exponent of numeric literal"));
             }
         }
-        let text = String::from_utf8_lossy(&self.bytes[start..self.at]);
-        Ok(Node::Number(text.into()))
+        Ok(Token::Number(self.since(start)))
     }
 
-    fn string(&mut self) -> Result<String, Error> {
+    /// Goes over what stands for itself in a string.
+    fn plain(&mut self) {
+        let rest = &self.bytes[self.at..];
+        let ends = |b: &u8| *b == b'"' || *b == b'\\' || *b < 0x20;
+        self.at += rest.iter().position(ends).unwrap_or(rest.len());
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>, Error> {
         self.at += 1;
-        let mut out = String::new();
+        let mut start = self.at;
+        self.plain();
+        if self.peek() == Some(b'"') {
+            let text = self.since(start);
+            self.at += 1;
+            return Ok(text);
+        }
+        let mut out = self.since(start).into_owned();
         loop {
-            let start = self.at;
-            while self.peek().is_some_and(|b| b != b'"' && b != b'\\' && b >= 0x20) {
-                self.at += 1;
-            }
-            out.push_str(&String::from_utf8_lossy(&self.bytes[start..self.at]));
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(out);
+                    return Ok(Cow::Owned(out));
                 }
                 Some(b'\\') => {
                     self.at += 1;
@@ -215,6 +164,9 @@ impl Parser<'_> {
                 }
                 _ => return Err(self.unexpected("in string literal")),
             }
+            start = self.at;
+            self.plain();
+            out.push_str(&self.since(start));
         }
     }
 
@@ -265,5 +217,50 @@ impl Parser<'_> {
             self.at += 1;
         }
         Ok(value)
+    }
+}
+
+impl<'a> Reader<'a> for Text<'a> {
+    fn token(&mut self) -> Result<Token<'a>, Error> {
+        self.space();
+        match self.peek() {
+            Some(b'{') => self.open(Token::Object),
+            Some(b'[') => self.open(Token::Array),
+            Some(b'"') => self.string().map(Token::String),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal("true", Token::Bool(true)),
+            Some(b'f') => self.literal("false", Token::Bool(false)),
+            Some(b'n') => self.literal("null", Token::Null),
+            _ => Err(self.unexpected("looking for beginning of value")),
+        }
+    }
+
+    fn item(&mut self) -> Result<bool, Error> {
+        self.advance(b']', "after array element")
+    }
+
+    fn key(&mut self) -> Result<Option<Cow<'a, str>>, Error> {
+        if !self.advance(b'}', "after object key:value pair")? {
+            return Ok(None);
+        }
+        self.space();
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected("looking for beginning of object key string"));
+        }
+        let key = self.string()?;
+        self.space();
+        if self.peek() != Some(b':') {
+            return Err(self.unexpected("after object key"));
+        }
+        self.at += 1;
+        Ok(Some(key))
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        self.space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.unexpected("after top-level value")),
+        }
     }
 }

@@ -1,50 +1,60 @@
-//! Tree → value, as a schema's type or as it is. Follows Go's decoder: the first wrong type is remembered and
+//! Pieces → value, as a schema's type or as it is. Follows Go's decoder: the first wrong type is remembered and
 //! decoding goes on, so that strict faults are complete; a type with its own decoder (quantity, time) ends it.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-use super::parse::Node;
+use super::reader::{Reader, Token};
 use super::{Decoded, Error};
 use crate::quantity::Quantity;
-use crate::schema::{Schema, Type, Zero};
+use crate::schema::{Schema, Type};
 use crate::time;
 
 /// As many strict faults as Go's decoder keeps.
 const MAX_STRICT: usize = 100;
 
-pub(super) fn decode(node: Node, schema: Option<&Schema>) -> Result<Decoded, Error> {
-    let mut decoder = Decoder::default();
-    let value = match schema {
-        Some(schema) => decoder.typed(node, schema).unwrap_or(Value::Null),
-        None => decoder.any(node),
+pub(super) fn decode<'a>(reader: impl Reader<'a>, schema: Option<&Schema>) -> Result<Decoded, Error> {
+    let mut decoder = Decoder {
+        reader,
+        path: Vec::new(),
+        structs: Vec::new(),
+        strict: Vec::new(),
+        saved: None,
+        fatal: None,
     };
+    let value = match schema {
+        Some(schema) => decoder.typed(schema)?.unwrap_or(Value::Null),
+        None => decoder.any()?,
+    };
+    decoder.reader.end()?;
     match decoder.fatal.or(decoder.saved) {
         Some(error) => Err(error),
         None => Ok(Decoded { value, strict: decoder.strict }),
     }
 }
 
-enum Step {
-    Field(String),
+enum Step<'a> {
+    Field(Cow<'a, str>),
     Index(usize),
 }
 
-#[derive(Default)]
-struct Decoder {
-    path: Vec<Step>,
+/// Errors of its methods are faults of the text, which win over everything else.
+struct Decoder<'a, 's, R> {
+    reader: R,
+    path: Vec<Step<'a>>,
     /// The names of the structs that are being decoded.
-    structs: Vec<String>,
+    structs: Vec<&'s str>,
     strict: Vec<String>,
     saved: Option<Error>,
     fatal: Option<Error>,
 }
 
-impl Decoder {
+impl<'a, 's, R: Reader<'a>> Decoder<'a, 's, R> {
     fn strict(&mut self, what: &str, key: &str) {
         if self.strict.len() >= MAX_STRICT {
             return;
@@ -70,30 +80,31 @@ impl Decoder {
         }
     }
 
-    fn within<T>(&mut self, step: Step, decode: impl FnOnce(&mut Self) -> T) -> T {
+    fn within<T>(&mut self, step: Step<'a>, decode: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push(step);
         let out = decode(self);
         self.path.pop();
         out
     }
 
-    fn wrong_type(&mut self, node: &Node, schema: &Schema) {
-        let found = match node {
-            Node::Null => "null".to_string(),
-            Node::Bool(_) => "bool".to_string(),
-            Node::Number(raw) if matches!(schema.ty, Some(Type::Integer | Type::Number)) => {
+    /// Remembers that a value is of another type than its field.
+    fn wrong_type(&mut self, token: &Token<'_>, schema: &Schema) {
+        let found = match token {
+            Token::Null => "null".to_string(),
+            Token::Bool(_) => "bool".to_string(),
+            Token::Number(raw) if matches!(schema.ty, Some(Type::Integer | Type::Number)) => {
                 format!("number {raw}")
             }
-            Node::Number(_) => "number".to_string(),
-            Node::String(_) => "string".to_string(),
-            Node::Array(_) => "array".to_string(),
-            Node::Object(_) => "object".to_string(),
+            Token::Number(_) => "number".to_string(),
+            Token::String(_) => "string".to_string(),
+            Token::Array => "array".to_string(),
+            Token::Object => "object".to_string(),
         };
         let fields: Vec<&str> = self
             .path
             .iter()
             .filter_map(|step| match step {
-                Step::Field(name) => Some(name.as_str()),
+                Step::Field(name) => Some(&**name),
                 Step::Index(_) => None,
             })
             .collect();
@@ -109,118 +120,131 @@ impl Decoder {
     }
 
     /// Decodes without a type.
-    fn any(&mut self, node: Node) -> Value {
-        match node {
-            Node::Null => Value::Null,
-            Node::Bool(b) => Value::Bool(b),
-            Node::Number(raw) => match number(&raw) {
+    fn any(&mut self) -> Result<Value, Error> {
+        let token = self.reader.token()?;
+        self.any_from(token)
+    }
+
+    fn any_from(&mut self, token: Token<'a>) -> Result<Value, Error> {
+        Ok(match token {
+            Token::Null => Value::Null,
+            Token::Bool(b) => Value::Bool(b),
+            Token::Number(raw) => match number(&raw) {
                 Some(n) => Value::Number(n),
                 None => {
                     let float = Schema { ty: Some(Type::Number), ..Schema::default() };
-                    self.wrong_type(&Node::Number(raw), &float);
+                    self.wrong_type(&Token::Number(raw), &float);
                     Value::Null
                 }
             },
-            Node::String(s) => Value::String(s),
-            Node::Array(items) => Value::Array(
-                items
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, n)| self.within(Step::Index(i), |d| d.any(n)))
-                    .collect(),
-            ),
-            Node::Object(members) => {
-                let mut out = Map::new();
-                for (key, node) in members {
-                    if out.contains_key(&key) {
-                        self.strict("duplicate", &key);
-                    }
-                    let value = self.within(Step::Field(key.clone()), |d| d.any(node));
-                    out.insert(key, value);
+            Token::String(text) => Value::String(text.into_owned()),
+            Token::Array => {
+                let mut out = Vec::new();
+                while self.reader.item()? {
+                    let value = self.within(Step::Index(out.len()), Self::any)?;
+                    out.push(value);
                 }
-                Value::Object(out)
+                Value::Array(out)
+            }
+            Token::Object => self.members(Self::any)?,
+        })
+    }
+
+    /// The members of an object without types of their own; the last of duplicates wins.
+    fn members(&mut self, decode: impl Fn(&mut Self) -> Result<Value, Error>) -> Result<Value, Error> {
+        let mut out = Map::new();
+        while let Some(key) = self.reader.key()? {
+            match out.entry(&*key) {
+                Entry::Vacant(slot) => {
+                    slot.insert(self.within(Step::Field(key), &decode)?);
+                }
+                Entry::Occupied(mut slot) => {
+                    self.strict("duplicate", &key);
+                    slot.insert(self.within(Step::Field(key), &decode)?);
+                }
             }
         }
+        Ok(Value::Object(out))
     }
 
     /// Decodes as a type; none for null and for what has a wrong type.
-    fn typed(&mut self, node: Node, schema: &Schema) -> Option<Value> {
-        if node == Node::Null {
-            return None;
+    fn typed(&mut self, schema: &'s Schema) -> Result<Option<Value>, Error> {
+        let token = self.reader.token()?;
+        if token == Token::Null {
+            return Ok(None);
         }
         if schema.int_or_string {
-            return self.int_or_string(node, schema);
+            return self.int_or_string(token, schema);
         }
         let format = schema.format.as_deref().unwrap_or_default();
         if format == "quantity" || is_named(schema, "api.resource.Quantity") {
-            return self.quantity(node);
+            return self.quantity(token);
         }
-        match schema.ty {
-            None => Some(self.any(node)),
-            Some(Type::String) => self.string(node, format, schema),
-            Some(Type::Integer) => self.integer(node, schema),
-            Some(Type::Number) => match &node {
-                Node::Number(raw) => match number(raw) {
-                    Some(n) => Some(Value::Number(n)),
-                    None => self.refuse(&node, schema),
-                },
-                _ => self.refuse(&node, schema),
+        match (schema.ty, token) {
+            (None, token) => self.any_from(token).map(Some),
+            (Some(Type::String), Token::String(text)) => Ok(self.string(text, format, schema)),
+            (Some(Type::Integer), Token::Number(raw)) => match integer(&raw, format) {
+                Some(n) => Ok(Some(n.into())),
+                None => self.refuse(Token::Number(raw), schema),
             },
-            Some(Type::Boolean) => match node {
-                Node::Bool(b) => Some(Value::Bool(b)),
-                _ => self.refuse(&node, schema),
+            (Some(Type::Number), Token::Number(raw)) => match number(&raw) {
+                Some(n) => Ok(Some(Value::Number(n))),
+                None => self.refuse(Token::Number(raw), schema),
             },
-            Some(Type::Array) => match node {
-                Node::Array(items) => Some(self.items(items, schema)),
-                _ => self.refuse(&node, schema),
-            },
-            Some(Type::Object) if !schema.properties.is_empty() => match node {
-                Node::Object(members) => Some(self.fields(members, schema)),
-                _ => self.refuse(&node, schema),
-            },
-            Some(Type::Object) => match (node, &schema.additional) {
-                (Node::Object(members), Some(values)) => Some(self.entries(members, values)),
-                (node, Some(_)) => self.refuse(&node, schema),
-                (node, None) => Some(self.any(node)),
-            },
-        }
-    }
-
-    fn refuse(&mut self, node: &Node, schema: &Schema) -> Option<Value> {
-        self.wrong_type(node, schema);
-        None
-    }
-
-    fn int_or_string(&mut self, node: Node, schema: &Schema) -> Option<Value> {
-        match node {
-            Node::String(s) => Some(Value::String(s)),
-            Node::Number(raw) if raw.parse::<i32>().is_ok() => raw.parse::<i32>().ok().map(Value::from),
-            node => {
-                let int =
-                    Schema { ty: Some(Type::Integer), format: Some("int32".into()), ..Schema::default() };
-                self.wrong_type(&node, if matches!(node, Node::Number(_)) { &int } else { schema });
-                None
+            (Some(Type::Boolean), Token::Bool(b)) => Ok(Some(Value::Bool(b))),
+            (Some(Type::Array), Token::Array) => self.items(schema).map(Some),
+            (Some(Type::Object), Token::Object) if !schema.properties.is_empty() => {
+                self.fields(schema).map(Some)
             }
+            (Some(Type::Object), token) => match (token, &schema.additional) {
+                (Token::Object, Some(values)) if schema.properties.is_empty() => {
+                    self.members(|d| Ok(d.typed(values)?.unwrap_or_else(|| zero(values)))).map(Some)
+                }
+                (token, None) if schema.properties.is_empty() => self.any_from(token).map(Some),
+                (token, _) => self.refuse(token, schema),
+            },
+            (Some(_), token) => self.refuse(token, schema),
         }
     }
 
-    fn quantity(&mut self, node: Node) -> Option<Value> {
-        let parsed = match &node {
-            Node::String(s) => s.trim().parse::<Quantity>(),
-            Node::Number(raw) => raw.parse(),
+    fn refuse(&mut self, token: Token<'a>, schema: &Schema) -> Result<Option<Value>, Error> {
+        self.wrong_type(&token, schema);
+        self.reader.skip(&token)?;
+        Ok(None)
+    }
+
+    fn int_or_string(&mut self, token: Token<'a>, schema: &Schema) -> Result<Option<Value>, Error> {
+        match token {
+            Token::String(text) => Ok(Some(Value::String(text.into_owned()))),
+            Token::Number(raw) => match raw.parse::<i32>() {
+                Ok(n) => Ok(Some(n.into())),
+                Err(_) => {
+                    let int =
+                        Schema { ty: Some(Type::Integer), format: Some("int32".into()), ..Schema::default() };
+                    self.refuse(Token::Number(raw), &int)
+                }
+            },
+            token => self.refuse(token, schema),
+        }
+    }
+
+    fn quantity(&mut self, token: Token<'a>) -> Result<Option<Value>, Error> {
+        self.reader.skip(&token)?;
+        let parsed = match &token {
+            Token::String(text) => text.trim().parse::<Quantity>(),
+            Token::Number(raw) => raw.parse(),
             _ => Err(crate::quantity::Error::Format),
         };
-        match parsed {
+        Ok(match parsed {
             Ok(quantity) => Some(quantity.to_string().into()),
             Err(error) => {
                 self.fail(error);
                 None
             }
-        }
+        })
     }
 
-    fn string(&mut self, node: Node, format: &str, schema: &Schema) -> Option<Value> {
-        let Node::String(text) = node else { return self.refuse(&node, schema) };
+    fn string(&mut self, text: Cow<'a, str>, format: &str, schema: &Schema) -> Option<Value> {
         let canonical = match format {
             "date-time" if is_named(schema, "meta.v1.MicroTime") => {
                 time::parse_micro(&text).map(time::format_micro).map_err(Error::from)
@@ -230,7 +254,7 @@ impl Decoder {
             _ if is_named(schema, "meta.v1.Duration") => {
                 time::parse_duration(&text).map(time::format_duration).map_err(Error::from)
             }
-            _ => return Some(Value::String(text)),
+            _ => return Some(Value::String(text.into_owned())),
         };
         match canonical {
             Ok(text) => Some(Value::String(text)),
@@ -246,92 +270,74 @@ impl Decoder {
         }
     }
 
-    fn integer(&mut self, node: Node, schema: &Schema) -> Option<Value> {
-        if let Node::Number(raw) = &node {
-            let parsed: Option<i64> = match schema.format.as_deref() {
-                Some("int32") => raw.parse::<i32>().ok().map(i64::from),
-                _ => raw.parse().ok(),
-            };
-            if let Some(n) = parsed {
-                return Some(n.into());
-            }
+    fn items(&mut self, schema: &'s Schema) -> Result<Value, Error> {
+        let mut out = Vec::new();
+        while self.reader.item()? {
+            let value = self.within(Step::Index(out.len()), |d| match schema.items.as_deref() {
+                Some(item) => Ok(d.typed(item)?.unwrap_or_else(|| zero(item))),
+                None => d.any(),
+            })?;
+            out.push(value);
         }
-        self.refuse(&node, schema)
+        Ok(Value::Array(out))
     }
 
-    fn items(&mut self, items: Vec<Node>, schema: &Schema) -> Value {
-        let any = Schema::any();
-        let item = schema.items.as_deref().unwrap_or(&any);
-        let decode = |(i, node): (usize, Node)| {
-            self.within(Step::Index(i), |d| d.typed(node, item)).unwrap_or_else(|| zero(item))
-        };
-        Value::Array(items.into_iter().enumerate().map(decode).collect())
-    }
-
-    fn entries(&mut self, members: Vec<(String, Node)>, schema: &Schema) -> Value {
-        let mut out = Map::new();
-        for (key, node) in members {
-            if out.contains_key(&key) {
-                self.strict("duplicate", &key);
-            }
-            let value = self.within(Step::Field(key.clone()), |d| d.typed(node, schema));
-            out.insert(key, value.unwrap_or_else(|| zero(schema)));
-        }
-        Value::Object(out)
-    }
-
-    fn fields(&mut self, members: Vec<(String, Node)>, schema: &Schema) -> Value {
+    fn fields(&mut self, schema: &'s Schema) -> Result<Value, Error> {
         if let Some(name) = &schema.name {
-            self.structs.push(name.rsplit('.').next().unwrap_or_default().to_string());
+            self.structs.push(name.rsplit('.').next().unwrap_or_default());
         }
         let mut out = Map::new();
-        let mut seen = BTreeSet::new();
-        for (key, node) in members {
-            let Some(property) = schema.properties.get(key.as_str()) else {
+        // Fields that were there without a value.
+        let mut hollow: Vec<Cow<'a, str>> = Vec::new();
+        while let Some(key) = self.reader.key()? {
+            let Some(property) = schema.properties.get(&*key) else {
                 if schema.preserve_unknown_fields {
-                    let value = self.within(Step::Field(key.clone()), |d| d.any(node));
-                    out.insert(key, value);
+                    let value = self.within(Step::Field(key.clone()), Self::any)?;
+                    out.insert(key.into_owned(), value);
                 } else {
                     self.strict("unknown", &key);
+                    let value = self.reader.token()?;
+                    self.reader.skip(&value)?;
                 }
                 continue;
             };
-            if !seen.insert(key.clone()) {
-                self.strict("duplicate", &key);
-            }
-            let Some(value) = self.within(Step::Field(key.clone()), |d| d.typed(node, property)) else {
-                continue;
-            };
-            if is_omitted(&value, property) && !schema.required.iter().any(|r| r.as_ref() == key) {
-                continue;
-            }
-            match out.get_mut(&key) {
-                Some(before) => merge(before, value),
-                None => {
-                    out.insert(key, value);
+            match out.entry(&*key) {
+                Entry::Vacant(slot) => {
+                    let known = hollow.contains(&key);
+                    if known {
+                        self.strict("duplicate", &key);
+                    }
+                    match self.within(Step::Field(key.clone()), |d| d.typed(property))? {
+                        Some(value) => drop(slot.insert(value)),
+                        None if known => {}
+                        None => hollow.push(key),
+                    }
+                }
+                Entry::Occupied(mut slot) => {
+                    self.strict("duplicate", &key);
+                    if let Some(value) = self.within(Step::Field(key), |d| d.typed(property))? {
+                        merge(slot.get_mut(), value);
+                    }
                 }
             }
         }
         if schema.name.is_some() {
             self.structs.pop();
         }
-        Value::Object(out)
+        Ok(Value::Object(out))
+    }
+}
+
+/// An integer as the format holds it.
+fn integer(raw: &str, format: &str) -> Option<i64> {
+    match format {
+        "int32" => raw.parse::<i32>().ok().map(i64::from),
+        _ => raw.parse().ok(),
     }
 }
 
 fn is_named(schema: &Schema, suffix: &str) -> bool {
     schema.name.as_deref().is_some_and(|name| name.ends_with(suffix))
-}
-
-/// Go leaves out optional lists and maps that are empty when it writes an object back, but for those that it always
-/// writes.
-fn is_omitted(value: &Value, schema: &Schema) -> bool {
-    match value {
-        _ if schema.zero == Zero::Write => false,
-        Value::Array(items) => items.is_empty() && schema.ty == Some(Type::Array),
-        Value::Object(map) => map.is_empty() && schema.properties.is_empty() && schema.additional.is_some(),
-        _ => false,
-    }
 }
 
 /// A second value for the same field is decoded into the first, as Go does.

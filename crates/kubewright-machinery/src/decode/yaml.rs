@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
-use super::parse::Node;
+use super::tree::Node;
 use super::{Error, MAX_DEPTH};
 
 /// The first document, and its duplicate keys in the order of the text.
@@ -22,7 +22,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Node, Vec<String>), Error> {
     if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#') || l.trim() == "---") {
         return Ok((Node::Null, Vec::new()));
     }
-    let seed = Tree { duplicates: &duplicates, depth: 0 };
+    let seed = Document { duplicates: &duplicates, depth: 0 };
     let node = serde_saphyr::with_deserializer_from_str_with_options(text, options, |d| seed.deserialize(d))
         .map_err(|e| match e.location() {
             Some(at) if !e.to_string().starts_with("line") => Error::Yaml(format!("line {}: {e}", at.line())),
@@ -51,12 +51,12 @@ fn first_document(text: &str) -> &str {
 }
 
 #[derive(Clone, Copy)]
-struct Tree<'a> {
+struct Document<'a> {
     duplicates: &'a RefCell<Vec<String>>,
     depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Tree<'_> {
+impl<'de> DeserializeSeed<'de> for Document<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-impl<'de> Visitor<'de> for Tree<'_> {
+impl<'de> Visitor<'de> for Document<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,7 +123,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-        let below = Tree { depth: self.depth + 1, ..self };
+        let below = Document { depth: self.depth + 1, ..self };
         let mut out = Vec::new();
         while let Some(item) = items.next_element_seed(below)? {
             out.push(item);
@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
-        let below = Tree { depth: self.depth + 1, ..self };
+        let below = Document { depth: self.depth + 1, ..self };
         let mut out: Vec<(String, Node)> = Vec::new();
         while let Some(key) = members.next_key::<Spanned<Key>>()? {
             let line = key.referenced.line();

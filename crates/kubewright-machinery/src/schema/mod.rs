@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use regex::Regex;
 use serde_json::Value;
 
+pub mod canonical;
 pub mod default;
 pub mod embedded;
 pub mod format;

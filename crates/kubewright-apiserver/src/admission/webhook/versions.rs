@@ -83,7 +83,6 @@ pub(super) fn decoded(
         }
         decode::value_as(patched, &resource.schema).map_err(Status::internal)?.value
     };
-    schema::default::apply(&mut object, &resource.schema);
-    resource.strategy.default(&mut object);
+    resource.default(&mut object);
     Ok(object)
 }
