@@ -10,7 +10,6 @@ use kubewright_apiserver::resources::Resource;
 use kubewright_apiserver::server::Server;
 use kubewright_machinery::fieldset::typed::Duplicates;
 use kubewright_machinery::fieldset::{Managers, ObjectType, Path, PathElement, Set};
-use kubewright_machinery::schema;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use serde_json::{Map, Value, json};
@@ -484,8 +483,7 @@ impl World<'_> {
             orphans = orphans.recursive_difference(&Set::of([&Path::fields(&["status"])]));
         }
         let mut bare = ty.remove(object, &orphans);
-        schema::default::apply(&mut bare, &resource.schema);
-        resource.strategy.default(&mut bare);
+        resource.default(&mut bare);
         prop_assert_eq!(
             without_nothings(&bare),
             without_nothings(object),
