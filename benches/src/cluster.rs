@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::table::{Row, Table};
+use crate::table::{Aim, Row, Table};
 
 const OBJECTS: usize = 10_000;
 const STARTS: usize = 15;
@@ -67,12 +67,12 @@ async fn measure(binary: &Path, dir: &Path) -> anyhow::Result<Table> {
     let after = process.rss()?;
     process.stop().await?;
 
-    let row = |name, unit, samples, peer: Option<f64>, at_most| Row {
+    let row = |name, unit, samples, peer: Option<f64>, at_most: Option<f64>| Row {
         name,
         unit,
         samples,
         peer: peer.map(|figure| (figure, true)),
-        at_most,
+        aim: at_most.map_or(Aim::None, Aim::AtMost),
     };
     Ok(Table {
         rows: vec![

@@ -5,7 +5,7 @@ use std::time::Instant;
 use benches::pod::{Pods, there_and_back};
 use kubewright_kinds::catalogue::Catalogue;
 
-use crate::table::{Row, Table};
+use crate::table::{Aim, Row, Table};
 
 const SAMPLES: usize = 2_000;
 
@@ -45,7 +45,7 @@ fn row(
     peer: Option<f64>,
     at_most: Option<f64>,
 ) -> Row {
-    Row { name, unit, samples, peer: peer.map(|p| (p, false)), at_most }
+    Row { name, unit, samples, peer: peer.map(|p| (p, false)), aim: at_most.map_or(Aim::None, Aim::AtMost) }
 }
 
 fn median(samples: &[f64]) -> f64 {

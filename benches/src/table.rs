@@ -14,8 +14,32 @@ pub struct Row {
     pub samples: Vec<f64>,
     /// The peer's figure and whether it was recorded elsewhere.
     pub peer: Option<(f64, bool)>,
-    /// The largest median that is good enough.
-    pub at_most: Option<f64>,
+    /// What is good enough.
+    pub aim: Aim,
+}
+
+/// What is good enough for a row.
+#[derive(Clone, Copy)]
+pub enum Aim {
+    /// Nothing in particular: the figure is there to be read.
+    None,
+    /// A median of at most this.
+    AtMost(f64),
+    /// Of the peer's figure, at most this part: for costs.
+    RatioAtMost(f64),
+    /// Of the peer's figure, at least this many times: for rates.
+    RatioAtLeast(f64),
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Aim::None => Ok(()),
+            Aim::AtMost(most) => write!(f, "≤ {most}"),
+            Aim::RatioAtMost(most) => write!(f, "ratio ≤ {most:.3}"),
+            Aim::RatioAtLeast(least) => write!(f, "ratio ≥ {least}"),
+        }
+    }
 }
 
 impl Row {
@@ -31,8 +55,18 @@ impl Row {
         self.quantile(0.5)
     }
 
+    /// Our median as a part of the peer's figure.
+    fn ratio(&self) -> Option<f64> {
+        self.peer.map(|(figure, _)| self.median() / figure)
+    }
+
     fn holds(&self) -> bool {
-        self.at_most.is_none_or(|most| self.median() <= most)
+        match self.aim {
+            Aim::None => true,
+            Aim::AtMost(most) => self.median() <= most,
+            Aim::RatioAtMost(most) => self.ratio().is_some_and(|ratio| ratio <= most),
+            Aim::RatioAtLeast(least) => self.ratio().is_some_and(|ratio| ratio >= least),
+        }
     }
 }
 
@@ -57,8 +91,8 @@ impl Table {
                 json!({
                     "name": row.name, "unit": row.unit, "samples": row.samples.len(), "median": row.median(),
                     "p99": row.quantile(0.99), "peer": row.peer.map(|(figure, _)| figure),
-                    "peerRecorded": row.peer.map(|(_, recorded)| recorded), "atMost": row.at_most,
-                    "holds": row.holds(),
+                    "peerRecorded": row.peer.map(|(_, recorded)| recorded), "ratio": row.ratio(),
+                    "aim": row.aim.to_string(), "holds": row.holds(),
                 })
             })
             .collect()
@@ -78,19 +112,17 @@ impl fmt::Display for Table {
                 Some((figure, false)) => format!("{figure:.1}"),
                 None => "-".into(),
             };
-            let ratio = row.peer.map_or("-".into(), |(figure, _)| format!("{:.3}", row.median() / figure));
-            let aim = match row.at_most {
-                Some(most) => format!("≤ {most}{}", if row.holds() { "" } else { "  MISSED" }),
-                None => String::new(),
-            };
+            let ratio = row.ratio().map_or("-".into(), |ratio| format!("{ratio:.3}"));
+            let missed = if row.holds() { "" } else { "  MISSED" };
             writeln!(
                 f,
-                "{:<52} {:>6} {:>4} {:>10.1} {:>10.1} {peer:>18} {ratio:>8}  {aim}",
+                "{:<52} {:>6} {:>4} {:>10.1} {:>10.1} {peer:>18} {ratio:>8}  {}{missed}",
                 row.name,
                 row.unit,
                 row.samples.len(),
                 row.median(),
-                row.quantile(0.99)
+                row.quantile(0.99),
+                row.aim
             )?;
         }
         Ok(())
