@@ -124,6 +124,12 @@ impl Cluster {
         &self.server
     }
 
+    /// Leads a port of a service to a process of this machine: there is no network of pods here that the API server
+    /// could reach a webhook or an aggregated API server through. The Service has to exist all the same.
+    pub fn route_service(&self, namespace: &str, name: &str, port: u16, process: SocketAddr) {
+        self.server.core().local_services().insert(namespace, name, port, process);
+    }
+
     /// The authority that vouches for the server and its users.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority

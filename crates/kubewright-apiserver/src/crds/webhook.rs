@@ -96,7 +96,7 @@ pub(super) async fn convert(
         timeout: TIMEOUT,
         body: review.to_string().into(),
     };
-    let answer = registry.outbound().post(core.reader(), call).await?;
+    let answer = registry.outbound().post(&core, call).await?;
     let converted = objects_of(serde_json::from_slice(&answer)?, version, &uid)?;
     if converted.len() != objects.len() {
         return Err(ConvertError::Count { expected: objects.len(), found: converted.len() });

@@ -8,12 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use kubewright_pki::Bundle;
 use rustls_pki_types::ServerName;
-use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::{Call, CallError, Endpoint, Outbound};
+use super::{Call, CallError, Endpoint, Outbound, resolve};
 use crate::BoxFuture;
-use crate::resources::Reader;
+use crate::server::Core;
 
 /// Calls over HTTPS. Without a CA bundle nobody is trusted: there are no system authorities here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,11 +26,11 @@ struct Target {
 }
 
 impl Outbound for Https {
-    fn post<'a>(&'a self, reader: &'a Reader, call: Call) -> BoxFuture<'a, Result<Bytes, CallError>> {
+    fn post<'a>(&'a self, core: &'a Core, call: Call) -> BoxFuture<'a, Result<Bytes, CallError>> {
         Box::pin(async move {
             let separator = if call.endpoint.url().contains('?') { '&' } else { '?' };
             let url = format!("{}{separator}timeout={}s", call.endpoint.url(), call.timeout.as_secs());
-            match tokio::time::timeout(call.timeout, exchange(reader, &call, &url)).await {
+            match tokio::time::timeout(call.timeout, exchange(core, &call, &url)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(CallError::Timeout { url }),
             }
@@ -39,8 +38,8 @@ impl Outbound for Https {
     }
 }
 
-async fn exchange(reader: &Reader, call: &Call, url: &str) -> Result<Bytes, CallError> {
-    let target = target(reader, &call.endpoint, url).await?;
+async fn exchange(core: &Core, call: &Call, url: &str) -> Result<Bytes, CallError> {
+    let target = target(core, &call.endpoint, url).await?;
     let roots = match call.ca_bundle.trim() {
         "" => Bundle::default(),
         pem => Bundle::from_pem(pem).map_err(|source| CallError::Authorities { source })?,
@@ -84,7 +83,7 @@ async fn exchange(reader: &Reader, call: &Call, url: &str) -> Result<Bytes, Call
     }
 }
 
-async fn target(reader: &Reader, endpoint: &Endpoint, url: &str) -> Result<Target, CallError> {
+async fn target(core: &Core, endpoint: &Endpoint, url: &str) -> Result<Target, CallError> {
     match endpoint {
         Endpoint::Url(_) => {
             let wrong = || CallError::Url { url: url.into() };
@@ -99,57 +98,13 @@ async fn target(reader: &Reader, endpoint: &Endpoint, url: &str) -> Result<Targe
             Ok(Target { address, server_name, path })
         }
         Endpoint::Service { namespace, name, port, path: _ } => {
-            let address = service_address(reader, namespace, name, *port, url).await?;
+            let unresolved = |source| CallError::Service { url: url.into(), source };
+            let (host, port) = resolve(core, namespace, name, *port).await.map_err(unresolved)?;
+            let address =
+                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
             let at = url.find(".svc:").and_then(|at| url[at..].find('/').map(|slash| at + slash));
             let path = at.map_or("/", |at| &url[at..]).to_string();
             Ok(Target { address, server_name: format!("{name}.{namespace}.svc"), path })
         }
     }
-}
-
-/// An endpoint of a service that is ready; there is no network that would route its cluster address.
-async fn service_address(
-    reader: &Reader,
-    namespace: &str,
-    name: &str,
-    port: u16,
-    url: &str,
-) -> Result<String, CallError> {
-    let no_service = || CallError::NoService { url: url.into(), name: name.into() };
-    let service = reader.get("", "services", namespace, name).await.ok().flatten().ok_or_else(no_service)?;
-    let no_endpoint = || CallError::NoEndpoint { url: url.into(), name: name.into() };
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array);
-    let port = ports
-        .into_iter()
-        .flatten()
-        .find(|p| p["port"].as_u64() == Some(u64::from(port)))
-        .ok_or_else(no_endpoint)?;
-    let port_name = port["name"].as_str().unwrap_or_default();
-    if service.pointer("/spec/type").and_then(Value::as_str) == Some("ExternalName") {
-        let host = service.pointer("/spec/externalName").and_then(Value::as_str).ok_or_else(no_endpoint)?;
-        return Ok(format!("{host}:{}", port["port"]));
-    }
-    let slices = reader.list("discovery.k8s.io", "endpointslices", namespace).await.unwrap_or_default();
-    let of_service = slices.iter().filter(|slice| {
-        slice.pointer("/metadata/labels/kubernetes.io~1service-name").and_then(Value::as_str) == Some(name)
-    });
-    for slice in of_service {
-        let found = slice["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|p| p["name"].as_str().unwrap_or_default() == port_name);
-        let Some(number) = found.and_then(|p| p["port"].as_u64()) else { continue };
-        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-            let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
-            if let Some(address) = endpoint["addresses"][0].as_str().filter(|_| ready) {
-                return Ok(if address.contains(':') {
-                    format!("[{address}]:{number}")
-                } else {
-                    format!("{address}:{number}")
-                });
-            }
-        }
-    }
-    Err(no_endpoint())
 }

@@ -1,4 +1,5 @@
-//! Calls that the server itself makes: conversion webhooks, and whoever else is asked over HTTPS with a JSON body.
+//! Calls that the server itself makes: conversion webhooks, and whoever else is asked over HTTPS with a JSON body; and
+//! where the services lead that are called.
 //!
 //! An [`Endpoint`] as configurations name it flows in, with a body; the body of the answer comes out. What is in the
 //! bodies is the caller's matter. Nothing is retried or cached here.
@@ -9,11 +10,13 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::BoxFuture;
-use crate::resources::Reader;
+use crate::server::Core;
 
 mod https;
+mod services;
 
 pub use https::Https;
+pub use services::{LocalServices, ServiceError, resolve};
 
 /// Who is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,21 +87,13 @@ pub enum CallError {
         /// The URL.
         url: String,
     },
-    /// The service is not there.
-    #[error("Post {url:?}: service {name:?} not found")]
-    NoService {
+    /// The service leads nowhere.
+    #[error("Post {url:?}: {source}")]
+    Service {
         /// The URL.
         url: String,
-        /// The service's name.
-        name: String,
-    },
-    /// The service has no ready endpoint.
-    #[error("Post {url:?}: no endpoints available for service {name:?}")]
-    NoEndpoint {
-        /// The URL.
-        url: String,
-        /// The service's name.
-        name: String,
+        /// Why.
+        source: ServiceError,
     },
     /// Nobody answers there.
     #[error("Post {url:?}: dial tcp {address}: connect: {}", plain(source))]
@@ -158,8 +153,8 @@ fn plain(error: &std::io::Error) -> String {
 
 /// Makes calls. A seam, so that tests need no sockets.
 pub trait Outbound: Send + Sync {
-    /// POSTs and gives the body of a 2xx answer. Services are looked up with the reader.
-    fn post<'a>(&'a self, reader: &'a Reader, call: Call) -> BoxFuture<'a, Result<Bytes, CallError>>;
+    /// POSTs and gives the body of a 2xx answer. Services are looked up in the server (see [`resolve`]).
+    fn post<'a>(&'a self, core: &'a Core, call: Call) -> BoxFuture<'a, Result<Bytes, CallError>>;
 }
 
 #[cfg(test)]

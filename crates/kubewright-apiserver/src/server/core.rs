@@ -15,6 +15,7 @@ use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::discovery::Documents;
 use crate::openapi;
+use crate::outbound::LocalServices;
 use crate::resources::{Reader, Resource, Table};
 
 /// The heart of a server. One per server, shared by reference.
@@ -28,6 +29,7 @@ pub struct Core {
     openapi: openapi::Library,
     in_flight: Arc<Semaphore>,
     webhooks: Connections,
+    local_services: LocalServices,
     served: AtomicU64,
     stopping: AtomicBool,
 }
@@ -44,6 +46,7 @@ impl Core {
             openapi: openapi::Library::default(),
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             webhooks: Connections::default(),
+            local_services: LocalServices::default(),
             served: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             config,
@@ -102,6 +105,11 @@ impl Core {
     /// Open connections to webhooks.
     pub(crate) fn webhook_connections(&self) -> &Connections {
         &self.webhooks
+    }
+
+    /// Services that processes of this machine stand for.
+    pub fn local_services(&self) -> &LocalServices {
+        &self.local_services
     }
 
     /// The authenticators, in order.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::client::Client;
 use http_body_util::BodyExt;
 use kubewright_apiserver::outbound::{Call, CallError, Outbound};
-use kubewright_apiserver::resources::Reader;
-use kubewright_apiserver::server::{Server, ServerConfig};
+use kubewright_apiserver::server::{Core, Server, ServerConfig};
 use kubewright_apiserver::{BoxFuture, aggregation, crds};
 use kubewright_machinery::schema::SchemaRef;
 use kubewright_storage::{MemoryStore, Store};
@@ -159,7 +158,7 @@ async fn definitions_that_are_stored_are_served_from_the_start() {
 struct Converts;
 
 impl Outbound for Converts {
-    fn post<'a>(&'a self, _: &'a Reader, call: Call) -> BoxFuture<'a, Result<bytes::Bytes, CallError>> {
+    fn post<'a>(&'a self, _: &'a Core, call: Call) -> BoxFuture<'a, Result<bytes::Bytes, CallError>> {
         let review: Value = serde_json::from_slice(&call.body).expect("the server sends JSON");
         let request = &review["request"];
         let wanted = &request["desiredAPIVersion"];

@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::outbound;
 use crate::server::Core;
 
 /// Longer answers are a failure.
@@ -169,38 +170,9 @@ async fn target(core: &Core, config: &Value, timeout: Duration) -> Result<Target
     let url = format!("https://{server_name}:{port}{slash}{path}?timeout={seconds}s");
     let shown = format!("Post {}", quote(&url));
     let (host, to) =
-        resolve(core, namespace, name, port).await.map_err(|error| format!("{shown}: {error}"))?;
+        outbound::resolve(core, namespace, name, port).await.map_err(|error| format!("{shown}: {error}"))?;
     let url = url.parse().map_err(|_| format!("{shown}: the path is malformed"))?;
     Ok(Target { url, host, port: to, server_name })
-}
-
-/// Where a service's port leads: to one of its ready endpoints, else to its cluster address.
-async fn resolve(core: &Core, namespace: &str, name: &str, port: u16) -> Result<(String, u16), String> {
-    let get = |plural: &'static str| core.reader().get("", plural, namespace, name);
-    let service = get("services").await.map_err(|error| error.to_string())?;
-    let service = service.ok_or_else(|| format!("service {} not found", quote(name)))?;
-    let spec = &service["spec"];
-    if spec["type"] == "ExternalName" {
-        return Ok((spec["externalName"].as_str().unwrap_or_default().to_string(), port));
-    }
-    let mut ports = spec["ports"].as_array().into_iter().flatten();
-    let found = ports.find(|p| p["port"] == u64::from(port));
-    let found = found.ok_or_else(|| format!("no service port {port} found for service {}", quote(name)))?;
-    let endpoints = get("endpoints").await.map_err(|error| error.to_string())?;
-    for subset in endpoints.iter().flat_map(|e| e["subsets"].as_array().into_iter().flatten()) {
-        let address = subset["addresses"][0]["ip"].as_str();
-        let named =
-            |p: &&Value| p["name"].as_str().unwrap_or_default() == found["name"].as_str().unwrap_or_default();
-        let port =
-            subset["ports"].as_array().into_iter().flatten().find(named).and_then(|p| p["port"].as_u64());
-        if let (Some(address), Some(port)) = (address, port.and_then(|p| u16::try_from(p).ok())) {
-            return Ok((address.to_string(), port));
-        }
-    }
-    match spec["clusterIP"].as_str() {
-        Some(address) if !matches!(address, "" | "None") => Ok((address.to_string(), port)),
-        _ => Err(format!("no endpoints available for service {}", quote(name))),
-    }
 }
 
 async fn exchange(core: &Core, target: &Target, config: &Value, body: Bytes) -> Result<Bytes, Failure> {
