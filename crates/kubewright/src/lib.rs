@@ -74,7 +74,7 @@ pub mod queue;
 
 pub use client::{Permit, Verb};
 pub use context::{Children, ChildrenReport, Context, Event, Get, IntoChildren, List, Listed, View};
-pub use controller::{Action, Controller, Predicate, Reason, Reconciler, Trigger};
+pub use controller::{Action, Controller, Predicate, RawReconciler, Reason, Reconciler, Trigger};
 pub use error::{Error, Result};
 pub use kind::{BuiltIn, Custom, Defined, Key, Kind, Object};
 pub use manager::Manager;

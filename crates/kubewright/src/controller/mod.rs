@@ -1,5 +1,6 @@
 //! A controller: a reconciler, what triggers it, and what it declares to read and write.
 
+mod raw;
 mod runner;
 mod trigger;
 
@@ -12,6 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
+pub use self::raw::RawReconciler;
 pub(crate) use self::runner::Runner;
 pub(crate) use self::trigger::panic_message;
 pub use self::trigger::{Predicate, Reason, Trigger};
@@ -79,12 +81,12 @@ impl Action {
 
 /// A reconciler without its types.
 pub(crate) trait Erased: Send + Sync {
-    fn reconcile<'a>(&'a self, object: &'a Cached, cx: &'a Context) -> BoxFuture<'a, Result<Action>>;
+    fn reconcile<'a>(&'a self, object: Arc<Cached>, cx: &'a Context) -> BoxFuture<'a, Result<Action>>;
     fn deleted<'a>(&'a self, key: &'a Key, cx: &'a Context) -> BoxFuture<'a, Result<Action>>;
 }
 
 impl<R: Reconciler> Erased for R {
-    fn reconcile<'a>(&'a self, object: &'a Cached, cx: &'a Context) -> BoxFuture<'a, Result<Action>> {
+    fn reconcile<'a>(&'a self, object: Arc<Cached>, cx: &'a Context) -> BoxFuture<'a, Result<Action>> {
         async move { Reconciler::reconcile(self, Arc::new(object.decode()?), cx).await }.boxed()
     }
 
@@ -118,15 +120,25 @@ impl Controller {
         R: Reconciler,
         R::Object: Defined<By>,
     {
-        let kind = Kind::of::<R::Object>();
+        Controller::of(Kind::of::<R::Object>(), R::Object::definition(), Arc::new(reconciler))
+    }
+
+    fn of(
+        kind: Kind,
+        definition: Option<CustomResourceDefinition>,
+        reconciler: Arc<dyn Erased>,
+    ) -> Controller {
         let mut permits = Permits::default();
-        let status = [Verb::Get, Verb::Patch, Verb::Update];
-        permits.add(Permit::on_sub::<R::Object>("status", status));
-        permits.add(Permit::on_sub::<R::Object>("finalizers", [Verb::Update]));
+        let on_sub = |subresource: &str, verbs: &[Verb]| {
+            let resource = format!("{}/{subresource}", kind.plural);
+            Permit::on_resource(&kind.group, &resource, verbs.iter().copied())
+        };
+        permits.add(on_sub("status", &[Verb::Get, Verb::Patch, Verb::Update]));
+        permits.add(on_sub("finalizers", &[Verb::Update]));
         let controller = Controller {
             name: kind.kind.to_lowercase(),
-            definition: R::Object::definition(),
-            reconciler: Arc::new(reconciler),
+            definition,
+            reconciler,
             triggers: Vec::new(),
             reads: Vec::new(),
             owned: Vec::new(),
@@ -134,9 +146,9 @@ impl Controller {
             permits,
             concurrency: 4,
             timeout: Duration::from_secs(300),
-            kind,
+            kind: kind.clone(),
         };
-        controller.trigger(Trigger::itself::<R::Object>())
+        controller.trigger(Trigger::itself_raw(kind))
     }
 
     /// Another name, for logs and metrics. It must be unique within the operator.

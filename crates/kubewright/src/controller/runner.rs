@@ -147,7 +147,7 @@ impl Runner {
             tracing::debug!("reconciling although the cache lags behind an own write");
         }
         match self.objects.get(cx.key()) {
-            Some(object) => self.controller.reconciler.reconcile(&object, cx).await,
+            Some(object) => self.controller.reconciler.reconcile(object, cx).await,
             None => {
                 self.scoped.forget(cx.key());
                 self.controller.reconciler.deleted(cx.key(), cx).await

@@ -33,7 +33,12 @@ pub struct Trigger {
 impl Trigger {
     /// Changes of the reconciled objects themselves.
     pub fn itself<K: Object>() -> Trigger {
-        Trigger { kind: Kind::of::<K>(), route: Route::Itself, predicate: None }
+        Trigger::itself_raw(Kind::of::<K>())
+    }
+
+    /// The same for a kind known only at run time.
+    pub fn itself_raw(kind: Kind) -> Trigger {
+        Trigger { kind, route: Route::Itself, predicate: None }
     }
 
     /// Changes of objects whose controlling owner is reconciled.
