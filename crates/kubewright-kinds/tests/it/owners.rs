@@ -5,9 +5,16 @@
 //! After every step: every leaf is owned or a default, nobody owns nothing or what is not there, entries stand in their
 //! order and make the round trip, and what a dry run says is what happens. An apply is good for once, what was in
 //! conflict is not after force, and what was refused changed nothing.
+//!
+//! Time passes when the test says so, between any two writes or not at all: no outcome hangs on the machine's clock.
+//! `CASES=5000` tries that many sequences of each kind.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::Timestamp;
 use kubewright_apiserver::resources::Resource;
-use kubewright_apiserver::server::Server;
+use kubewright_apiserver::server::{Clock, Server};
 use kubewright_machinery::fieldset::typed::Duplicates;
 use kubewright_machinery::fieldset::{Managers, ObjectType, Path, PathElement, Set};
 use proptest::prelude::*;
@@ -22,8 +29,23 @@ const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
 
-/// How many sequences are tried.
+/// How many sequences are tried unless the environment says another number.
 const CASES: u32 = 60;
+
+/// A clock that stands still unless it is put forward.
+struct Hands(AtomicI64);
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + self.0.load(Ordering::Relaxed)).expect("it is a time")
+    }
+}
+
+impl Hands {
+    fn forward(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// A kind that is written to, in one of its versions.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +104,8 @@ struct Write {
     content: Value,
     /// Through the other version of kinds that have two.
     other_version: bool,
+    /// In a later second than what was written before.
+    later: bool,
 }
 
 fn way() -> impl Strategy<Value = Way> {
@@ -98,8 +122,9 @@ fn way() -> impl Strategy<Value = Way> {
 }
 
 fn writes(content: impl Strategy<Value = Value> + Clone + 'static) -> BoxedStrategy<Vec<Write>> {
-    let write = (0..3u8, way(), content, any::<bool>())
-        .prop_map(|(manager, way, content, other_version)| Write { manager, way, content, other_version });
+    let write = (0..3u8, way(), content, any::<bool>(), any::<bool>()).prop_map(
+        |(manager, way, content, other_version, later)| Write { manager, way, content, other_version, later },
+    );
     prop::collection::vec(write, 1..10).boxed()
 }
 
@@ -287,9 +312,12 @@ struct Answer {
 /// One object and who writes to it.
 struct World<'s> {
     server: &'s Server,
+    clock: &'s Hands,
     target: Target,
     name: String,
-    /// Whether nobody is known to own anything, be it by request, and nobody applied since.
+    /// Whether nobody is known to own what is there, be it by request. The first apply of the object itself finds out
+    /// who does, as long as nobody owns anything; one of the status alone does not look beyond it, and makes its
+    /// manager an owner, so that no later one looks either.
     forgotten: bool,
     /// Whether the owners of the status were forgotten: an apply of the object itself does not find them.
     status_forgotten: bool,
@@ -395,6 +423,9 @@ impl World<'_> {
     }
 
     async fn step(&mut self, write: &Write) -> Result<(), TestCaseError> {
+        if write.later {
+            self.clock.forward();
+        }
         let before = self.get().await;
         let request = self.request(write, before.as_ref());
         let dry = self.send(&request, true).await;
@@ -429,25 +460,56 @@ impl World<'_> {
                 self.status_forgotten &= now.is_some();
             }
             Way::Forget if before.is_some() => self.forgotten = true,
-            _ => self.forgotten &= request.2 != APPLY,
+            _ => {
+                let owners = before.as_ref().and_then(|before| before.pointer("/metadata/managedFields"));
+                let finds_out = request.2 == APPLY && !request.1.contains("/status?") && owners.is_none();
+                self.forgotten &= !finds_out;
+            }
         }
         let Some(now) = now else { return Ok(()) };
         if request.2 == APPLY {
-            // Without force: nothing is in conflict any more.
+            // Without force: nothing is in conflict any more. Later, so that a new date shows.
+            self.clock.forward();
             let again =
                 (request.0, request.1.replace("force=true", "force=false"), request.2, request.3.clone());
             let second = self.send(&again, false).await;
             prop_assert_eq!(second.code, 200, "the second apply: {}", second.body);
             let then = self.get().await.unwrap_or_default();
-            prop_assert_eq!(&then, &now, "the second apply of {} changed something", &request.3);
+            if then != now {
+                prop_assert_eq!(
+                    timeless(&then),
+                    timeless(&now),
+                    "the second apply of {} changed something",
+                    &request.3
+                );
+                prop_assert!(
+                    !self.stands(&request.3, &now)?,
+                    "the second apply of {} dated it anew",
+                    &request.3
+                );
+            }
         }
         self.check(&now)
     }
 
-    fn resource(&self) -> std::sync::Arc<Resource> {
+    fn resource(&self) -> Arc<Resource> {
         let table = self.server.core().table();
         let found = table.lookup(self.target.group, self.target.version, self.target.plural);
-        std::sync::Arc::clone(found.expect("it is served"))
+        Arc::clone(found.expect("it is served"))
+    }
+
+    /// Whether what is applied stands in the object to the letter.
+    ///
+    /// Where it does not, because the endpoint resets a part of it or the kind writes it another way (`1000m` is `1`),
+    /// every apply changes the object before that is set right, and dates its entry. The old dates come back only where
+    /// the entries stand in the order they had, and entries are in order of their dates: an apply that changes nothing
+    /// else may so be written, as a real server writes it.
+    fn stands(&self, patch: &Value, object: &Value) -> Result<bool, TestCaseError> {
+        let mut patch = patch.clone();
+        patch["apiVersion"] = object["apiVersion"].clone();
+        let ty = ObjectType::new(self.resource().schema.clone());
+        let merged = ty.merge(object, &patch).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        Ok(merged == *object)
     }
 
     /// What always holds of an object.
@@ -483,6 +545,7 @@ impl World<'_> {
             orphans = orphans.recursive_difference(&Set::of([&Path::fields(&["status"])]));
         }
         let mut bare = ty.remove(object, &orphans);
+        keep_maps(&mut bare, object);
         resource.default(&mut bare);
         prop_assert_eq!(
             without_nothings(&bare),
@@ -491,6 +554,15 @@ impl World<'_> {
             orphans.to_value()
         );
         Ok(())
+    }
+}
+
+/// Puts the maps of an object back where all that was in them was taken out: what is in a map by default is there
+/// because the map is.
+fn keep_maps(bare: &mut Value, object: &Value) {
+    let (Value::Object(bare), Value::Object(object)) = (bare, object) else { return };
+    for (name, field) in object.iter().filter(|(_, field)| field.is_object()) {
+        keep_maps(bare.entry(name.as_str()).or_insert_with(|| json!({})), field);
     }
 }
 
@@ -608,8 +680,9 @@ fn conflicts_name_owners(status: &Value, live: &Value) -> Result<(), TestCaseErr
 
 fn hold(target: Target, content: impl Strategy<Value = Value> + Clone + 'static) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let clock = Arc::new(Hands(AtomicI64::new(0)));
     let server = runtime.block_on(async {
-        let server = server::start().await;
+        let server = server::start_at(Arc::clone(&clock) as _).await;
         let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         let (code, body) = send_as(&server, "POST", definitions, JSON, &definition()).await;
         assert_eq!(code, 201, "{body}");
@@ -618,14 +691,21 @@ fn hold(target: Target, content: impl Strategy<Value = Value> + Clone + 'static)
         }
         server
     });
-    let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+    let cases = std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let serial = std::cell::Cell::new(0);
     let outcome = TestRunner::new(config).run(&writes(content), |writes| {
         serial.set(serial.get() + 1);
         let name = format!("it-{}", serial.get());
         runtime.block_on(async {
-            let mut world =
-                World { server: &server, target, name, forgotten: false, status_forgotten: false };
+            let mut world = World {
+                server: &server,
+                clock: &clock,
+                target,
+                name,
+                forgotten: false,
+                status_forgotten: false,
+            };
             for write in &writes {
                 world.step(write).await?;
             }
@@ -639,11 +719,12 @@ fn hold(target: Target, content: impl Strategy<Value = Value> + Clone + 'static)
         Err(TestError::Fail(why, writes)) => {
             let told = |w: &Write| {
                 format!(
-                    "m{} {:?} {}{}\n",
+                    "m{} {:?} {}{}{}\n",
                     w.manager,
                     w.way,
                     w.content,
-                    if w.other_version { " (v2)" } else { "" }
+                    if w.other_version { " (v2)" } else { "" },
+                    if w.later { " (later)" } else { "" }
                 )
             };
             panic!("{why}\nafter\n{}", writes.iter().map(told).collect::<String>())

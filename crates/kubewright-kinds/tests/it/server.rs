@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http_body_util::{BodyExt as _, Full};
 use kubewright_apiserver::authn::{Issuer, SigningKey, StaticTokens, TokenRequests, UserInfo};
 use kubewright_apiserver::authz::rbac::{Masters, Rbac};
-use kubewright_apiserver::server::{ISSUER, Server, ServerConfig};
+use kubewright_apiserver::server::{Clock, ISSUER, Server, ServerConfig, SystemClock};
 use kubewright_kinds::protobuf::Protobuf;
 use kubewright_kinds::{Options, admission, bootstrap, initial};
 use kubewright_storage::MemoryStore;
@@ -17,6 +17,11 @@ pub const TOKEN: &str = "golden";
 
 /// A server of its own for one scenario.
 pub async fn start() -> Server {
+    start_at(Arc::new(SystemClock)).await
+}
+
+/// A server that goes by this clock.
+pub async fn start_at(clock: Arc<dyn Clock>) -> Server {
     let mut config = ServerConfig::new(Arc::new(MemoryStore::default()));
     let range = "10.0.0.0/24".parse().expect("it is a range");
     // The recorded server signed by RSA. This key signs tokens of these tests and nothing else.
@@ -30,6 +35,7 @@ pub async fn start() -> Server {
     // The recordings were made without the plugin ServiceAccount.
     let disabled = ["ServiceAccount".to_string()];
     config.admission = admission::plugins(Vec::new(), &[], &disabled).expect("it is a plugin");
+    config.clock = clock;
     config.body_decoders.push(Arc::new(Protobuf));
     let admin = UserInfo::new("admin", &["system:masters"]);
     config.authenticators.push(Arc::new(StaticTokens::new().with(TOKEN, admin)));
