@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kubewright_machinery::fieldset::{FieldManager, SameInAllVersions};
 use kubewright_machinery::status::Status;
 use kubewright_machinery::{meta, time};
@@ -133,6 +134,7 @@ async fn ensure(
     };
     let reservation = resource.strategy.reserve(&cx, &mut new, None).await.map_err(Trouble::Refused)?;
     resource.strategy.prepare_create(&cx, &mut new);
+    keep_status(&mut new, expected, core.now());
     match core.store().put(&key, splice::at_rest(&new), Expect::Absent).await {
         Ok(_) => {
             if let Some(reservation) = reservation {
@@ -144,6 +146,20 @@ async fn ensure(
             Ok(refresh(core, manager, &key, current, expected, refreshed).await?)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A status that is known from the start is there from the start; its conditions became true now.
+fn keep_status(new: &mut Value, expected: &Value, now: Timestamp) {
+    let Some(conditions) = expected.pointer("/status/conditions").and_then(Value::as_array) else { return };
+    let mut conditions = conditions.clone();
+    for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+        condition.entry("lastTransitionTime").or_insert_with(|| time::format(now).into());
+    }
+    if let Some(object) = new.as_object_mut()
+        && let Some(status) = object.entry("status").or_insert_with(|| serde_json::json!({})).as_object_mut()
+    {
+        status.insert("conditions".into(), Value::Array(conditions));
     }
 }
 

@@ -21,6 +21,8 @@ pub fn objects(range: &IpNet, service_address: IpAddr, endpoint: SocketAddr) -> 
     objects.push(json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": [range.trunc().to_string()]},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "",
+            "message": "Kubernetes default Service CIDR is ready"}]},
     }));
     objects.push(api_service(service_address, endpoint.port()));
     if !endpoint.ip().is_loopback() && !endpoint.ip().is_unspecified() {
@@ -38,7 +40,11 @@ fn namespace(name: &str) -> Value {
     })
 }
 
+/// The priority classes that every cluster has and nobody deletes.
+pub const SYSTEM_PRIORITY_CLASSES: [&str; 2] = ["system-node-critical", "system-cluster-critical"];
+
 fn priority_classes() -> [Value; 2] {
+    let [node, cluster] = SYSTEM_PRIORITY_CLASSES;
     let class = |name: &str, value: i64, description: &str| {
         json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
@@ -47,12 +53,12 @@ fn priority_classes() -> [Value; 2] {
     };
     [
         class(
-            "system-node-critical",
+            node,
             2_000_001_000,
             "Used for system critical pods that must not be moved from their current node.",
         ),
         class(
-            "system-cluster-critical",
+            cluster,
             2_000_000_000,
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),

@@ -192,6 +192,7 @@ fn row(group: &str, version: &str, plural: &str) -> Row {
         ("networking.k8s.io", "networkpolicies") => workloads::NETWORK_POLICY,
         ("networking.k8s.io", "ingressclasses") => workloads::INGRESS_CLASS,
         ("discovery.k8s.io", "endpointslices") => workloads::ENDPOINT_SLICE,
+        ("coordination.k8s.io", "leases") => workloads::LEASE,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::CSR,
         ("storage.k8s.io", "storageclasses") => {
             Row { default: storage::storage_class, warnings: warnings::storage_class, ..Row::PLAIN }
@@ -199,7 +200,9 @@ fn row(group: &str, version: &str, plural: &str) -> Row {
         ("storage.k8s.io", "csistoragecapacities") => {
             Row { warnings: warnings::storage_capacity, ..Row::PLAIN }
         }
-        ("node.k8s.io", "runtimeclasses") => Row { warnings: warnings::runtime_class, ..Row::PLAIN },
+        ("node.k8s.io", "runtimeclasses") => {
+            Row { default: cluster::runtime_class, warnings: warnings::runtime_class, ..Row::PLAIN }
+        }
         ("storage.k8s.io", "csidrivers") => workloads::CSI_DRIVER,
         ("", "serviceaccounts") => Row { warnings: warnings::service_account, ..Row::PLAIN },
         ("", "endpoints") => {
@@ -212,7 +215,7 @@ fn row(group: &str, version: &str, plural: &str) -> Row {
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             Row { default: cluster::binding, ..Row::PLAIN }
         }
-        ("scheduling.k8s.io", "priorityclasses") => Row { default: cluster::priority_class, ..Row::PLAIN },
+        ("scheduling.k8s.io", "priorityclasses") => core::PRIORITY_CLASS,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => {
             Row { default: cluster::flow_schema, status_metadata: StatusMetadata::Keep, ..Row::PLAIN }
         }
@@ -246,16 +249,14 @@ fn write_rules(group: &str, plural: &str) -> WriteRules {
         ("apps", "deployments") => fields(&["spec", "metadata.annotations"]),
         ("apps" | "batch" | "policy" | "flowcontrol.apiserver.k8s.io", _)
         | ("", "pods" | "replicationcontrollers")
-        | ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses" | "servicecidrs") => {
-            fields(&["spec"])
-        }
+        | ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses") => fields(&["spec"]),
         ("admissionregistration.k8s.io", plural) if plural.ends_with("webhookconfigurations") => {
             fields(&["webhooks"])
         }
         ("admissionregistration.k8s.io", _) => fields(&["spec"]),
         ("", "podtemplates") => fields(&["template"]),
         ("scheduling.k8s.io", "priorityclasses") => Generation::Fields(vec![]),
-        // Its strategy counts changes of metadata too.
+        // Its strategy counts changes of labels too.
         ("discovery.k8s.io", "endpointslices") => Generation::AllExcept(vec![]),
         ("resource.k8s.io", "resourceslices" | "deviceclasses") => fields(&["spec"]),
         _ => Generation::None,

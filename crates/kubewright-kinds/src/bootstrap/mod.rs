@@ -1,6 +1,8 @@
-//! What a cluster starts with: the objects of [`initial`](crate::initial) and the roles and bindings of RBAC
-//! ([`rbac`]), all of them data; [`install`] hands them to the server to write.
+//! What a cluster starts with: the objects of [`initial`](crate::initial), the roles and bindings of RBAC ([`rbac`])
+//! and the flow schemas of API Priority and Fairness ([`flowcontrol`]), all of them data; [`install`] hands them to
+//! the server to write.
 
+pub mod flowcontrol;
 pub mod rbac;
 
 use kubewright_apiserver::bootstrap::{self, BootstrapError};
@@ -17,6 +19,7 @@ use serde_json::Value;
 pub async fn install(core: &Core, initial: Vec<Value>) -> Result<(), BootstrapError> {
     let mut objects = initial;
     objects.extend(rbac::objects());
+    objects.extend(flowcontrol::objects());
     bootstrap::install(core, &objects, |stored, expected| {
         meta::api_version(expected).starts_with("rbac.").then(|| rbac::reconcile(stored, expected)).flatten()
     })

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::pod::round;
 use crate::fields::{absent, empty, items_mut, member, object_mut, zero};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -22,6 +23,12 @@ pub(crate) fn binding(object: &mut Value) {
 pub(crate) fn priority_class(object: &mut Value) {
     if let Some(class) = object.as_object_mut() {
         absent(class, "preemptionPolicy", "PreemptLowerPriority");
+    }
+}
+
+pub(crate) fn runtime_class(object: &mut Value) {
+    if let Some(amounts) = object_mut(object, &["overhead", "podFixed"]) {
+        round(amounts);
     }
 }
 

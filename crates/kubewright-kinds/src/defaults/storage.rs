@@ -33,6 +33,11 @@ pub(crate) fn claim(claim: &mut Map<String, Value>) {
     }
     if let Some(status) = member_made(claim, "status") {
         empty(status, "phase", "Pending");
+        for name in ["capacity", "allocatedResources"] {
+            if let Some(list) = member(status, name) {
+                round(list);
+            }
+        }
     }
 }
 

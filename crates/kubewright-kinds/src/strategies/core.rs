@@ -1,11 +1,13 @@
 //! What the kinds of core/v1 do with writes, besides pods and services.
 
 use kubewright_apiserver::resources::WriteContext;
+use kubewright_machinery::status::Status;
 use serde_json::{Value, json};
 
 use super::{Row, gates};
-use crate::defaults::{core as defaults, storage};
-use crate::fields::{at, carry, items, object_mut};
+use crate::defaults::{cluster, core as defaults, storage};
+use crate::fields::{at, carry, items, object_mut, text};
+use crate::initial::SYSTEM_PRIORITY_CLASSES;
 use crate::warnings;
 
 pub(crate) const NAMESPACE: Row = Row {
@@ -55,10 +57,31 @@ pub(crate) const NODE: Row = Row {
             super::pods::first_of(spec, "podCIDR", "podCIDRs", |cidr| cidr, |item| item);
         }
     },
+    prepare_create: |_, node| {
+        // DynamicKubeletConfig is no more.
+        gates::field(node, None, &["spec"], "configSource");
+        gates::field(node, None, &["status"], "config");
+    },
+    prepare_update: |_, node, old| gates::field(node, Some(old), &["spec"], "configSource"),
+    prepare_status: |_, node, old| gates::field(node, Some(old), &["status"], "config"),
     warnings: warnings::node,
     fields: &["spec.unschedulable"],
     field: |node, _| Some(at(node, &["spec", "unschedulable"]).as_bool().unwrap_or_default().to_string()),
     status_on_create: true,
+    ..Row::PLAIN
+};
+
+/// The two classes of the system stay.
+pub(crate) const PRIORITY_CLASS: Row = Row {
+    default: cluster::priority_class,
+    allow_delete: |cx, class| {
+        let name = text(class, &["metadata", "name"]);
+        if !SYSTEM_PRIORITY_CLASSES.contains(&name) {
+            return Ok(());
+        }
+        let (group, plural) = (&cx.resource.group, &cx.resource.plural);
+        Err(Status::forbidden(group, plural, name, "this is a system priority class and cannot be deleted"))
+    },
     ..Row::PLAIN
 };
 

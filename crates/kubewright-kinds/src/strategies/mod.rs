@@ -13,7 +13,7 @@ use kubewright_machinery::field;
 use kubewright_machinery::schema::SchemaRef;
 use kubewright_machinery::schema::canonical::{forget_empty, insert_default};
 use kubewright_machinery::status::Status;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::fields::{at, carry};
 use crate::validation;
@@ -376,15 +376,4 @@ pub(crate) fn set_generation(object: &mut Value, generation: i64) {
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata.insert("generation".into(), generation.into());
     }
-}
-
-/// An object without the metadata that every write changes.
-pub(crate) fn without_bookkeeping(object: &Value) -> Map<String, Value> {
-    let mut object = object.as_object().cloned().unwrap_or_default();
-    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-        for name in ["managedFields", "resourceVersion", "generation"] {
-            metadata.remove(name);
-        }
-    }
-    object
 }

@@ -3,9 +3,9 @@
 use kubewright_apiserver::resources::WriteContext;
 use serde_json::{Value, json};
 
-use super::{Row, StatusMetadata, gates, set_generation, without_bookkeeping};
+use super::{Row, StatusMetadata, gates, set_generation};
 use crate::defaults::{batch, networking, storage, workloads as defaults};
-use crate::fields::{flag, int, member_made, object_mut, text};
+use crate::fields::{at, flag, int, items_mut, member_made, object_mut, text};
 use crate::warnings;
 
 /// Where the spec of the pods is.
@@ -43,12 +43,44 @@ pub(crate) const STATEFUL_SET: Row = Row {
     ..Row::PLAIN
 };
 pub(crate) const DAEMON_SET: Row = Row {
-    default: defaults::daemon_set,
-    prepare_create: |_, o| gates::pod_spec(o, None, TEMPLATE),
-    prepare_update: |_, o, old| gates::pod_spec(o, Some(old), TEMPLATE),
+    default: |set| {
+        defaults::daemon_set(set);
+        if let Some(metadata) = object_mut(set, &["metadata"])
+            && let Some(annotations) = member_made(metadata, "annotations")
+        {
+            annotations.entry(TEMPLATE_GENERATION).or_insert_with(|| "0".into());
+        }
+    },
+    prepare_create: |_, o| {
+        gates::pod_spec(o, None, TEMPLATE);
+        let stated = template_generation(o);
+        set_template_generation(o, stated.max(1));
+    },
+    prepare_update: |_, o, old| {
+        gates::pod_spec(o, Some(old), TEMPLATE);
+        let changed = at(o, &["spec", "template"]) != at(old, &["spec", "template"]);
+        set_template_generation(o, template_generation(old) + i64::from(changed));
+    },
     warnings: warnings::daemon_set,
     ..Row::PLAIN
 };
+
+/// How often the template of a DaemonSet changed: a field of old versions of the API, which apps/v1 shows as an
+/// annotation that only the server writes.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(set: &Value) -> i64 {
+    text(set, &["metadata", "annotations", TEMPLATE_GENERATION]).parse().unwrap_or_default()
+}
+
+fn set_template_generation(set: &mut Value, generation: i64) {
+    if let Some(metadata) = object_mut(set, &["metadata"])
+        && let Some(annotations) = member_made(metadata, "annotations")
+    {
+        annotations.insert(TEMPLATE_GENERATION.into(), generation.to_string().into());
+    }
+}
+
 pub(crate) const CRON_JOB: Row = Row {
     default: batch::cron_job,
     prepare_create: |_, o| gates::pod_spec(o, None, JOB_TEMPLATE),
@@ -106,17 +138,43 @@ fn generate_selector(job: &mut Value) {
     }
 }
 
-/// Any change of a slice counts, metadata included.
+/// Changes of labels count too, those of other metadata do not.
 pub(crate) const ENDPOINT_SLICE: Row = Row {
     default: networking::endpoint_slice,
     warnings: warnings::endpoint_slice,
+    prepare_create: |_, slice| forget_topology(slice),
     prepare_update: |_: &WriteContext<'_>, slice, old| {
+        const LABELS: &[&str] = &["metadata", "labels"];
         let generation = int(old, &["metadata", "generation"]).unwrap_or_default();
-        let changed = without_bookkeeping(slice) != without_bookkeeping(old);
+        let changed =
+            without_metadata(slice) != without_metadata(old) || at(slice, LABELS) != at(old, LABELS);
         set_generation(slice, if changed { generation + 1 } else { generation });
+        forget_topology(slice);
     },
     ..Row::PLAIN
 };
+
+fn without_metadata(object: &Value) -> Vec<(&String, &Value)> {
+    object.as_object().into_iter().flatten().filter(|(name, _)| *name != "metadata").collect()
+}
+
+/// What v1beta1 said of where an endpoint is: v1 only shows it.
+fn forget_topology(slice: &mut Value) {
+    let Some(slice) = slice.as_object_mut() else { return };
+    for endpoint in items_mut(slice, "endpoints") {
+        endpoint.remove("deprecatedTopology");
+    }
+}
+
+/// How a lease is handed over is chosen by a feature that is off (CoordinatedLeaderElection).
+pub(crate) const LEASE: Row = Row {
+    prepare_create: |_, lease| LEASE_GATED.iter().for_each(|name| gates::field(lease, None, &["spec"], name)),
+    prepare_update: |_, lease, old| {
+        LEASE_GATED.iter().for_each(|name| gates::field(lease, Some(old), &["spec"], name));
+    },
+    ..Row::PLAIN
+};
+const LEASE_GATED: [&str; 2] = ["strategy", "preferredHolder"];
 
 pub(crate) const VOLUME_ATTACHMENT: Row = Row { status_metadata: StatusMetadata::Keep, ..Row::PLAIN };
 

@@ -13,6 +13,7 @@ mod certificates;
 mod checks;
 mod claim;
 mod cluster;
+mod conditions;
 mod config;
 mod container;
 mod container_env;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::errors::Errors;
 use super::read::Fields;
 use super::workloads::SPEC;
-use super::{checks, gotypes};
+use super::{checks, conditions, gotypes};
 
 const EVICTION: [&str; 2] = ["AlwaysAllow", "IfHealthyBudget"];
 
@@ -31,6 +31,8 @@ pub(super) fn budget(budget: &Value, e: &mut Errors) {
 
 pub(super) fn budget_status(budget: &Value, e: &mut Errors) {
     let status = budget.sub("status");
+    let list = Path::new("status");
+    conditions::conditions(status.items("conditions"), &list.child("conditions"), e);
     for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
         checks::non_negative(status.int(field), &Path::new("status").child(field), e);
     }

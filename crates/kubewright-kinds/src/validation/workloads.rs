@@ -327,11 +327,6 @@ pub(super) fn daemon_set_create(object: &Value, e: &mut Errors) {
 pub(super) fn daemon_set_update(object: &Value, old: &Value, e: &mut Errors) {
     metadata::update(object, old, e);
     let (spec, old_spec) = (object.sub("spec"), old.sub("spec"));
-    let (generation, old_generation) = (spec.int("templateGeneration"), old_spec.int("templateGeneration"));
-    let path = &SPEC.child("templateGeneration");
-    if generation < old_generation {
-        e.invalid(path, generation, "must not be decremented");
-    }
     daemon_set_spec(spec, e);
     checks::immutable_field(spec, old_spec, "selector", &SPEC, e);
 }

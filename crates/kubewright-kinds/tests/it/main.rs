@@ -8,3 +8,4 @@ mod owners;
 mod protobuf;
 mod replay;
 mod server;
+mod writes;
