@@ -4,6 +4,7 @@
 use crate::cache::DecodeError;
 use crate::client::{ConnectError, Undeclared};
 use crate::kind::{Key, Kind};
+use crate::lease::Fenced;
 
 /// What most functions of this crate return; without parameters it fits `main`.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -17,6 +18,9 @@ pub enum Error {
     /// The code does what its controller does not declare.
     #[error(transparent)]
     Undeclared(#[from] Undeclared),
+    /// A write was not sent because this process does not hold its Lease.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
     /// The API server refused a request, or could not be reached.
     #[error("the request to the API server failed")]
     Api(#[source] Box<kube::Error>),
@@ -137,7 +141,10 @@ impl From<kube::Error> for Error {
         match error {
             kube::Error::Service(cause) => match cause.downcast::<Undeclared>() {
                 Ok(undeclared) => Error::Undeclared(*undeclared),
-                Err(cause) => Error::Api(Box::new(kube::Error::Service(cause))),
+                Err(cause) => match cause.downcast::<Fenced>() {
+                    Ok(fenced) => Error::Fenced(*fenced),
+                    Err(cause) => Error::Api(Box::new(kube::Error::Service(cause))),
+                },
             },
             error => Error::Api(Box::new(error)),
         }

@@ -68,6 +68,8 @@ mod context;
 mod controller;
 mod error;
 mod kind;
+mod leader;
+mod lease;
 mod manager;
 mod operator;
 pub mod queue;
@@ -77,5 +79,7 @@ pub use context::{Children, ChildrenReport, Context, Event, Get, IntoChildren, L
 pub use controller::{Action, Controller, Predicate, RawReconciler, Reason, Reconciler, Trigger};
 pub use error::{Error, Result};
 pub use kind::{BuiltIn, Custom, Defined, Key, Kind, Object};
+pub use leader::LeaderElection;
+pub use lease::{Fenced, LeaseTiming};
 pub use manager::Manager;
 pub use operator::Operator;

@@ -20,6 +20,7 @@ use super::request::{ResourceRequest, Verb};
 use super::retry::{Attempted, Outcome, next};
 use crate::cache::{Cache, Cached, Expected, Wrote};
 use crate::kind::{Key, Kind};
+use crate::lease::{Fence, Moment};
 use crate::manager::metrics::Metrics;
 
 type Answer = Response<Either<Body, Full<Bytes>>>;
@@ -31,6 +32,8 @@ pub(crate) struct Guard {
     pub(crate) permits: Arc<Permits>,
     pub(crate) cache: Cache,
     pub(crate) metrics: Arc<Metrics>,
+    /// What writes must pass, where a Lease decides who may write.
+    pub(crate) fence: Option<Arc<Fence>>,
 }
 
 impl Service<Request<Body>> for Guard {
@@ -86,7 +89,7 @@ impl Guard {
                 return Err("a streamed request body can't be sent again".into());
             };
             body = this_body.try_clone();
-            let result = self.inner.send(Request::from_parts(parts.clone(), this_body)).await;
+            let result = self.attempt(Request::from_parts(parts.clone(), this_body), asked).await?;
             let outcome = match &result {
                 Ok(response) => {
                     let after = response.headers().get(header::RETRY_AFTER);
@@ -104,8 +107,30 @@ impl Guard {
                     tokio::time::sleep(wait).await;
                     attempt += 1;
                 }
-                _ => return Ok(result?),
+                _ => return result,
             }
+        }
+    }
+
+    /// Sends once. The outer error is a refusal by the fence: nothing was sent.
+    async fn attempt(
+        &self,
+        request: Request<Body>,
+        asked: Option<&ResourceRequest>,
+    ) -> Result<Result<Response<Body>, BoxError>, BoxError> {
+        let Some(fence) = self.fence.as_ref().filter(|_| asked.is_some_and(|asked| !asked.verb.is_read()))
+        else {
+            return Ok(self.inner.send(request).await.map_err(Into::into));
+        };
+        // Judged for every attempt, at the last moment before it is sent.
+        let pass = fence.pass(Moment::now())?;
+        match tokio::time::timeout_at(pass.deadline().into(), self.inner.send(request)).await {
+            Ok(Ok(response)) => {
+                pass.answered();
+                Ok(Ok(response))
+            }
+            Ok(Err(error)) => Ok(Err(error.into())),
+            Err(_) => Ok(Err("the lease may have expired before the API server answered".into())),
         }
     }
 

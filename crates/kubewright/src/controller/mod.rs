@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 pub use self::raw::RawReconciler;
-pub(crate) use self::runner::Runner;
+pub(crate) use self::runner::{Lead, Runner};
 pub(crate) use self::trigger::panic_message;
 pub use self::trigger::{Predicate, Reason, Trigger};
 use crate::Result;
@@ -108,6 +108,7 @@ pub struct Controller {
     pub(crate) permits: Permits,
     pub(crate) concurrency: usize,
     pub(crate) timeout: Duration,
+    pub(crate) every_replica: bool,
 }
 
 const READ: [Verb; 3] = [Verb::Get, Verb::List, Verb::Watch];
@@ -146,6 +147,7 @@ impl Controller {
             permits,
             concurrency: 4,
             timeout: Duration::from_secs(300),
+            every_replica: false,
             kind: kind.clone(),
         };
         controller.trigger(Trigger::itself_raw(kind))
@@ -238,6 +240,14 @@ impl Controller {
     #[must_use]
     pub fn concurrency(mut self, objects: usize) -> Controller {
         self.concurrency = objects.max(1);
+        self
+    }
+
+    /// Works on every replica, whoever leads, and its writes are not fenced. For what concerns the process
+    /// itself, such as filling its own tables; anything else would have several writers.
+    #[must_use]
+    pub fn on_every_replica(mut self) -> Controller {
+        self.every_replica = true;
         self
     }
 

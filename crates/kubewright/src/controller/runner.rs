@@ -14,12 +14,57 @@ use super::{Action, Controller, Reason, panic_message};
 use crate::cache::{Backoff, Informer, Subscription};
 use crate::context::{Context, Scoped};
 use crate::kind::Key;
-use crate::manager::metrics::{ControllerMetrics, Ended};
+use crate::leader::Standing;
+use crate::manager::metrics::{ControllerMetrics, Ended as How};
 use crate::queue::{Outcome, Priority, Queue, SharedQueue, Taken};
 use crate::{Error, Result};
 
 /// How long the object itself may lag behind this process's own writes before it is reconciled anyway.
 const OWN_WRITES: Duration = Duration::from_secs(2);
+
+/// Whether this process is the one whose controllers work.
+pub(crate) struct Lead(Option<watch::Receiver<Standing>>);
+
+impl Lead {
+    /// Always: there is no election, or this controller works on every replica.
+    pub(crate) fn always() -> Lead {
+        Lead(None)
+    }
+
+    /// As an election says.
+    pub(crate) fn elected(standing: watch::Receiver<Standing>) -> Lead {
+        Lead(Some(standing))
+    }
+
+    async fn gained(&mut self) {
+        self.becomes(true).await;
+    }
+
+    async fn lost(&mut self) {
+        match self.0 {
+            Some(_) => self.becomes(false).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn becomes(&mut self, leads: bool) {
+        if let Some(standing) = &mut self.0
+            && standing.wait_for(|standing| standing.leads == leads).await.is_err()
+        {
+            // The election ended, and with it any say on who leads: its manager stops everything.
+            std::future::pending().await
+        }
+    }
+}
+
+/// Why a controller stopped working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was told to.
+    Stopped,
+    /// This process does not lead any more.
+    Lost,
+}
 
 /// A controller that runs, or is about to.
 pub(crate) struct Runner {
@@ -44,31 +89,58 @@ impl Runner {
         Runner { controller, scoped, objects, queue, metrics }
     }
 
-    /// Subscribes the triggers and, once every cache is synced, works until told to stop; then lets what
-    /// is running finish. Whoever drops this future cancels what is running.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let subscriptions: Vec<Subscription> = self.subscribe();
-        let name = self.controller.name.clone();
-        tokio::select! {
-            () = self.scoped.view().synced() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
-        tracing::info!(controller = name, "starting: the caches are synced");
+    /// Works whenever this process leads, until told to stop; then lets what is running finish. Whoever
+    /// drops this future cancels what is running.
+    pub(crate) async fn run(self, mut lead: Lead, mut stop: watch::Receiver<bool>) {
         let runner = Arc::new(self);
-        let mut running = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
-                Some(_) = running.join_next(), if !running.is_empty() => {}
-                taken = runner.queue.take(), if running.len() < runner.controller.concurrency => {
-                    running.spawn(Arc::clone(&runner).handle(taken));
-                }
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = lead.gained() => {}
+            }
+            if runner.term(&mut lead, &mut stop).await == Ended::Stopped {
+                return;
             }
         }
+    }
+
+    /// Subscribes the triggers and, once every cache is synced, works until told to stop or the Lease is lost.
+    async fn term(self: &Arc<Self>, lead: &mut Lead, stop: &mut watch::Receiver<bool>) -> Ended {
+        let subscriptions: Vec<Subscription> = self.subscribe();
+        let name = &self.controller.name;
+        let mut running = JoinSet::new();
+        let synced = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+            () = lead.lost() => false,
+            () = self.scoped.view().synced() => true,
+        };
+        if synced {
+            tracing::info!(controller = name, "starting: the caches are synced");
+        }
+        let ended = loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break Ended::Stopped,
+                () = lead.lost() => break Ended::Lost,
+                Some(_) = running.join_next(), if !running.is_empty() => {}
+                taken = self.queue.take(), if running.len() < self.controller.concurrency => {
+                    running.spawn(Arc::clone(self).handle(taken));
+                }
+            }
+        };
         drop(subscriptions);
-        while running.join_next().await.is_some() {}
-        tracing::info!(controller = name, "stopped");
+        match ended {
+            Ended::Stopped => while running.join_next().await.is_some() {},
+            Ended::Lost => {
+                // Whoever leads now must not be disturbed; what is cancelled here, its controllers do.
+                running.shutdown().await;
+                self.queue.clear();
+            }
+        }
+        tracing::info!(controller = name, ?ended, "stopped");
+        ended
     }
 
     fn subscribe(&self) -> Vec<Subscription> {
@@ -113,17 +185,18 @@ impl Runner {
             Err(panic) => Err(Error::Panicked(panic_message(&*panic))),
         };
         let (outcome, ended) = match &result {
-            Ok(Action { after: None }) => (Outcome::Done, Ended::Success),
-            Ok(Action { after: Some(delay) }) => (Outcome::After(*delay), Ended::RequeueAfter),
+            Ok(Action { after: None }) => (Outcome::Done, How::Success),
+            Ok(Action { after: Some(delay) }) => (Outcome::After(*delay), How::RequeueAfter),
             Err(Error::Terminal(_) | Error::Decode(_) | Error::Undeclared(_)) => {
-                (Outcome::GaveUp, Ended::Terminal)
+                (Outcome::GaveUp, How::Terminal)
             }
-            Err(Error::Panicked(_)) => (Outcome::Failed, Ended::Panic),
-            Err(_) => (Outcome::Failed, Ended::Error),
+            Err(Error::Panicked(_)) => (Outcome::Failed, How::Panic),
+            Err(_) => (Outcome::Failed, How::Error),
         };
         self.metrics.ended(started.elapsed(), ended);
         match &result {
             Ok(_) => tracing::debug!(elapsed = ?started.elapsed(), "reconciled"),
+            Err(Error::Fenced(fenced)) => tracing::debug!(%fenced, "reconciliation ends with the lease"),
             Err(error) if is_conflict(error) => {
                 tracing::debug!(error = error.chain(), "the object changed meanwhile; trying again");
             }

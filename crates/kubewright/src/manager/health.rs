@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,12 +18,18 @@ use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
 use crate::cache::{Cache, Informer};
+use crate::controller::panic_message;
 use crate::{Error, Result};
+
+/// Something that is asked whenever an endpoint is: what it is about, and whether it is well.
+pub(crate) type Check = Box<dyn Fn() -> (String, bool) + Send + Sync>;
 
 /// What the endpoints tell.
 #[derive(Default)]
 pub(crate) struct Health {
     state: Mutex<State>,
+    live: Mutex<Vec<Check>>,
+    ready: Mutex<Vec<Check>>,
 }
 
 #[derive(Default)]
@@ -39,6 +46,16 @@ impl Health {
         let mut state = self.state.lock();
         state.informers = informers;
         state.started = true;
+    }
+
+    /// Asks this too, for liveness.
+    pub(crate) fn live_check(&self, check: Check) {
+        self.live.lock().push(check);
+    }
+
+    /// Asks this too, for readiness.
+    pub(crate) fn ready_check(&self, check: Check) {
+        self.ready.lock().push(check);
     }
 
     /// The process is on its way out: not ready any more. Lets go of the informers.
@@ -60,6 +77,8 @@ impl Health {
         let mut checks: Vec<_> =
             dead.map(|informer| (format!("cache {} runs", informer.kind()), false)).collect();
         checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
+        drop(state);
+        checks.extend(self.live.lock().iter().map(ask));
         report("healthz", checks)
     }
 
@@ -73,8 +92,16 @@ impl Health {
             checks.push((format!("cache {} synced", informer.kind()), synced));
         }
         checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
+        drop(state);
+        checks.extend(self.ready.lock().iter().map(ask));
         report("readyz", checks)
     }
+}
+
+/// A check of a user may panic; then it fails.
+fn ask(check: &Check) -> (String, bool) {
+    catch_unwind(AssertUnwindSafe(check))
+        .unwrap_or_else(|panic| (format!("a check panicked: {}", panic_message(&*panic)), false))
 }
 
 fn report(check: &str, checks: Vec<(String, bool)>) -> (bool, String) {
@@ -215,6 +242,20 @@ mod tests {
         health.ended("controller x");
         assert!(!health.ready().0);
         assert_eq!(health.live(), (false, "[-]controller x runs\nhealthz check failed\n".into()));
+    }
+
+    #[test]
+    fn checks_of_users_count_and_one_that_panics_fails() {
+        let health = Health::default();
+        health.started(Vec::new());
+        health.ready_check(Box::new(|| ("licence valid".into(), true)));
+        assert!(health.ready().0);
+        health.ready_check(Box::new(|| panic!("a bug")));
+        let (ready, text) = health.ready();
+        assert!(!ready && text.contains("[+]licence valid\n[-]a check panicked: a bug\n"), "{text}");
+        assert!(health.live().0);
+        health.live_check(Box::new(|| ("disk".into(), false)));
+        assert!(!health.live().0);
     }
 
     #[test]

@@ -75,6 +75,9 @@ type CacheFigure = fn(&InformerStats) -> u64;
 /// Depth, additions and retries of a queue.
 type QueueFigures = Box<dyn Fn() -> (usize, u64, u64) + Send + Sync>;
 
+/// Whether this process leads.
+type LeaderFigure = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// The figures of one controller.
 pub(crate) struct ControllerMetrics {
     name: String,
@@ -119,6 +122,7 @@ impl ControllerMetrics {
 pub(crate) struct Metrics {
     controllers: Mutex<Vec<Arc<ControllerMetrics>>>,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
+    leases: Mutex<Vec<(String, LeaderFigure)>>,
 }
 
 impl Metrics {
@@ -139,6 +143,11 @@ impl Metrics {
     /// Counts a request; without a code when there was no answer.
     pub(crate) fn request(&self, method: &http::Method, code: Option<u16>) {
         *self.requests.lock().entry((method.to_string(), code.unwrap_or(0))).or_default() += 1;
+    }
+
+    /// Tells whether this process holds a Lease.
+    pub(crate) fn watch_lease(&self, name: &str, leads: impl Fn() -> bool + Send + Sync + 'static) {
+        self.leases.lock().push((name.into(), Box::new(leads)));
     }
 
     /// Everything in Prometheus' text format.
@@ -256,6 +265,15 @@ impl Metrics {
                 }
             },
         );
+        let leases = self.leases.lock();
+        if !leases.is_empty() {
+            let help = "Whether this process holds the lease.";
+            family("leader_election_master_status", "gauge", help, &mut |out, name| {
+                for (lease, leads) in leases.iter() {
+                    let _ = writeln!(out, "{name}{{name=\"{lease}\"}} {}", u8::from(leads()));
+                }
+            });
+        }
         let informers: Vec<_> = cache
             .informers()
             .into_iter()

@@ -19,8 +19,13 @@ use self::metrics::Metrics;
 use crate::cache::{Cache, Scope};
 use crate::client::{Guard, Permit, Permits, Verb};
 use crate::context::{Recorder, Scoped, View};
-use crate::controller::{Controller, Runner};
+use crate::controller::{Controller, Lead, Runner};
+use crate::leader::{self, Candidate, LeaderElection, Standing};
+use crate::lease::Fence;
 use crate::{Error, Result};
+
+/// How long giving the Lease back may take.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// Controllers that run together on one cluster.
 pub struct Manager {
@@ -32,6 +37,8 @@ pub struct Manager {
     grace: Duration,
     metrics_address: Option<String>,
     health_address: Option<String>,
+    leader: Option<LeaderElection>,
+    health: Arc<Health>,
 }
 
 /// What the runtime itself does with the API on behalf of every operator.
@@ -54,6 +61,8 @@ impl Manager {
             grace: Duration::from_secs(30),
             metrics_address: None,
             health_address: None,
+            leader: None,
+            health: Arc::default(),
         }
     }
 
@@ -92,6 +101,30 @@ impl Manager {
         self
     }
 
+    /// Elects a leader among the replicas: controllers work in one of them at a time, while the others stand by
+    /// with warm caches. No election by default: then there must be one replica.
+    #[must_use]
+    pub fn leader_election(mut self, election: LeaderElection) -> Manager {
+        self.leader = Some(election);
+        self
+    }
+
+    /// Asks this too whenever `/healthz` is asked; while it says no, only a restart of the process helps.
+    #[must_use]
+    pub fn healthz_check(self, name: &str, check: impl Fn() -> bool + Send + Sync + 'static) -> Manager {
+        let name = name.to_owned();
+        self.health.live_check(Box::new(move || (name.clone(), check())));
+        self
+    }
+
+    /// Asks this too whenever `/readyz` is asked.
+    #[must_use]
+    pub fn readyz_check(self, name: &str, check: impl Fn() -> bool + Send + Sync + 'static) -> Manager {
+        let name = name.to_owned();
+        self.health.ready_check(Box::new(move || (name.clone(), check())));
+        self
+    }
+
     /// The cache its controllers share, for code beside them.
     pub fn cache(&self) -> Cache {
         self.cache.clone()
@@ -110,7 +143,7 @@ impl Manager {
                 pair[0]
             )));
         }
-        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
         // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
         let mut servers = JoinSet::new();
         for (listener, serves) in self.listeners().await? {
@@ -122,8 +155,9 @@ impl Manager {
                 self.cache.clone(),
             ));
         }
-        let guard = |permits: Permits| {
+        let guard = |permits: Permits, fence: Option<Arc<Fence>>| {
             let guard = Guard {
+                fence,
                 inner: self.client.clone(),
                 permits: Arc::new(permits),
                 cache: self.cache.clone(),
@@ -131,9 +165,17 @@ impl Manager {
             };
             kube::Client::new(guard, self.client.default_namespace())
         };
-        let (recorder, events) = Recorder::new(guard(own_permits()), &self.name);
+        let (recorder, events) = Recorder::new(guard(own_permits(), None), &self.name);
         let mut events = tokio::spawn(events);
         let (stop, stopped) = watch::channel(false);
+        let elected = match &self.leader {
+            Some(config) => {
+                let (candidate, fence, standing) = Candidate::new(config, guard(leader::permits(), None))?;
+                watch_lease(config, &standing, &health, &metrics);
+                Some((candidate, fence, standing))
+            }
+            None => None,
+        };
         let mut running = JoinSet::new();
         let mut tasks: HashMap<Id, String> = HashMap::new();
         let mut informers = Vec::new();
@@ -150,9 +192,12 @@ impl Manager {
                 }
             }
             let objects = self.cache.informer(&controller.kind, &self.scope);
+            let elected = elected.as_ref().filter(|_| !controller.every_replica);
+            let lead = elected.map_or_else(Lead::always, |(_, _, standing)| Lead::elected(standing.clone()));
+            let fence = elected.map(|(_, fence, _)| Arc::clone(fence));
             let scoped = Scoped {
                 manager: self.name.clone(),
-                client: guard(controller.permits.clone()),
+                client: guard(controller.permits.clone(), fence),
                 view: View::new(kinds),
                 owned: controller.owned.clone(),
                 recorder: recorder.clone(),
@@ -161,20 +206,38 @@ impl Manager {
             let name = format!("controller {}", controller.name);
             let figures = metrics.controller(&controller.name);
             let runner = Runner::new(controller, Arc::new(scoped), objects, figures);
-            let task = running.spawn(runner.run(stopped.clone()));
+            let task = running.spawn(runner.run(lead, stopped.clone()));
             tasks.insert(task.id(), name);
         }
         drop(recorder);
         informers.sort_by(|a, b| a.kind().cmp(b.kind()));
         informers.dedup_by(|a, b| a.kind() == b.kind());
         health.started(informers);
-        let result = supervise(shutdown, &mut running, &tasks, &health).await;
+        // It stands until the controllers have stopped, so that it is given back only then.
+        let (give_back, given_back) = watch::channel(false);
+        let mut candidate = match elected {
+            Some((candidate, ..)) => tokio::spawn(candidate.run(given_back)),
+            None => tokio::spawn(std::future::pending()),
+        };
+        let result = tokio::select! {
+            result = supervise(shutdown, &mut running, &tasks, &health) => result,
+            _ = &mut candidate => {
+                health.ended("leader election");
+                Err(Error::TaskEnded("leader election".into()))
+            }
+        };
         health.stopping();
         stop.send_replace(true);
         let drained = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(self.grace, drained).await.is_err() {
             tracing::warn!(grace = ?self.grace, "reconciliations did not finish in time and are cancelled");
             running.shutdown().await;
+        }
+        give_back.send_replace(true);
+        if !candidate.is_finished()
+            && (self.leader.is_none() || tokio::time::timeout(RELEASE, &mut candidate).await.is_err())
+        {
+            candidate.abort();
         }
         // Every recorder went with its controller, so this ends once the last event is written.
         if tokio::time::timeout(Duration::from_secs(2), &mut events).await.is_err() {
@@ -201,6 +264,28 @@ impl Manager {
         }
         Ok(listeners)
     }
+}
+
+/// Health and metrics of an election.
+fn watch_lease(
+    config: &LeaderElection,
+    standing: &watch::Receiver<Standing>,
+    health: &Health,
+    metrics: &Metrics,
+) {
+    let leads = standing.clone();
+    metrics.watch_lease(&config.id, move || leads.borrow().leads);
+    let (standing, id, lease) = (standing.clone(), config.id.clone(), config.timing.lease);
+    health.ready_check(Box::new(move || {
+        let standing = standing.borrow();
+        let in_touch = standing.contact.is_some_and(|contact| contact.elapsed() < lease);
+        let role = match (in_touch, standing.leads) {
+            (true, true) => "leading",
+            (true, false) => "standing by",
+            (false, _) => "the API server does not answer",
+        };
+        (format!("lease {id}: {role}"), in_touch)
+    }));
 }
 
 /// Waits for the end: the wanted one, or a controller's own.

@@ -1,8 +1,11 @@
 //! The command line of an operator.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::{LeaderElection, LeaseTiming};
 
 /// An operator built with kubewright.
 #[derive(Debug, Parser)]
@@ -33,7 +36,7 @@ impl Flags {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the controllers (the default)
-    Run(RunFlags),
+    Run(Box<RunFlags>),
     /// Print the custom resource definitions, service account and roles the operator needs, as YAML
     Manifests(ManifestFlags),
     /// Print the operator's version
@@ -42,7 +45,7 @@ pub(super) enum Command {
 
 impl Default for Command {
     fn default() -> Command {
-        Command::Run(RunFlags::default())
+        Command::Run(Box::default())
     }
 }
 
@@ -63,6 +66,8 @@ pub(super) struct RunFlags {
     /// Address to serve /healthz and /readyz on, such as :8081; 0 is off
     #[arg(long, value_name = "ADDRESS", env = "HEALTH_ADDRESS", default_value = "0")]
     pub health_address: Option<String>,
+    #[command(flatten)]
+    pub leader: LeaderFlags,
     /// Log level, or a filter such as info,kubewright=debug
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
@@ -79,10 +84,87 @@ impl Default for RunFlags {
             namespace: None,
             metrics_address: None,
             health_address: None,
+            leader: LeaderFlags::default(),
             log_level: "info".into(),
             log_format: LogFormat::Text,
         }
     }
+}
+
+/// Leader election, under the flags of Kubernetes' own components.
+#[derive(Debug, Args)]
+pub(super) struct LeaderFlags {
+    /// Elect a leader among replicas: one works, the others stand by
+    #[arg(long, env = "LEADER_ELECT")]
+    pub leader_elect: bool,
+    /// Name of the Lease that all replicas share [default: the operator's name]
+    #[arg(long, value_name = "NAME", alias = "leader-elect-resource-name")]
+    pub leader_elect_id: Option<String>,
+    /// Namespace of the Lease [default: the pod's own, or the kubeconfig's]
+    #[arg(long, value_name = "NAMESPACE", alias = "leader-elect-resource-namespace", env = "POD_NAMESPACE")]
+    pub leader_elect_namespace: Option<String>,
+    /// How long others wait before they take a Lease that is not renewed, such as 15s
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15s")]
+    pub leader_elect_lease_duration: Duration,
+    /// How long the leader goes on trying to renew the Lease
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub leader_elect_renew_deadline: Duration,
+    /// Time between two attempts
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    pub leader_elect_retry_period: Duration,
+}
+
+impl Default for LeaderFlags {
+    fn default() -> LeaderFlags {
+        let timing = LeaseTiming::default();
+        LeaderFlags {
+            leader_elect: false,
+            leader_elect_id: None,
+            leader_elect_namespace: None,
+            leader_elect_lease_duration: timing.lease,
+            leader_elect_renew_deadline: timing.renew_deadline,
+            leader_elect_retry_period: timing.retry,
+        }
+    }
+}
+
+impl LeaderFlags {
+    /// The election they ask for, if any.
+    pub(super) fn election(&self, operator: &str) -> Option<LeaderElection> {
+        let timing = LeaseTiming {
+            lease: self.leader_elect_lease_duration,
+            renew_deadline: self.leader_elect_renew_deadline,
+            retry: self.leader_elect_retry_period,
+        };
+        let id = self.leader_elect_id.as_deref().unwrap_or(operator);
+        let election = LeaderElection::new(id).timing(timing);
+        self.leader_elect.then(|| match &self.leader_elect_namespace {
+            Some(namespace) => election.in_namespace(namespace),
+            None => election,
+        })
+    }
+}
+
+/// A time as Go programs take it: `15s`, `1m30s`, `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("\"{text}\" is no time such as 15s, 1m30s or 500ms");
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let unit = match &rest[digits..end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return Err(wrong()),
+        };
+        total += Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())?;
+        rest = &rest[end..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
 #[derive(Debug, Args)]
@@ -101,4 +183,35 @@ pub(super) enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_go_writes_them() {
+        assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5s500ms"), Ok(Duration::from_secs(2)));
+        for wrong in ["", "15", "s", "5x", "-1s", "1e400s", "99999999999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_election_is_held_only_when_asked_for() {
+        let read = |arguments: &[&str]| {
+            let all = ["op", "run"].iter().chain(arguments);
+            match Flags::try_parse_from(all).unwrap().command {
+                Some(Command::Run(run)) => run.leader.election("op"),
+                _ => None,
+            }
+        };
+        assert!(read(&[]).is_none());
+        let election = read(&["--leader-elect", "--leader-elect-lease-duration=30s"]).unwrap();
+        assert_eq!((election.id.as_str(), election.timing.lease), ("op", Duration::from_secs(30)));
+        let election = read(&["--leader-elect", "--leader-elect-resource-name=x"]).unwrap();
+        assert_eq!(election.id, "x");
+    }
 }

@@ -15,6 +15,7 @@ pub(super) fn print(
     name: &str,
     definitions: &[&CustomResourceDefinition],
     permits: &Permits,
+    own: &Permits,
     namespace: &str,
     watched: Option<&str>,
 ) -> Result<String> {
@@ -41,6 +42,8 @@ pub(super) fn print(
     if !cluster.is_empty() {
         documents.extend(role(name, None, &cluster, &subject));
     }
+    // What replicas agree with each other on, where they live.
+    documents.extend(role(&format!("{name}-replicas"), Some(namespace), &own.rules(), &subject));
     if let Some(watched) = watched.filter(|_| !namespaced.is_empty()) {
         documents.extend(role(name, Some(watched), &namespaced, &subject));
     }
@@ -100,6 +103,7 @@ mod tests {
     use super::*;
     use crate::client::Permit;
     use crate::kind::Kind;
+    use crate::leader;
 
     fn permits() -> Permits {
         let mut permits = Permits::default();
@@ -120,10 +124,15 @@ mod tests {
 
     #[test]
     fn roles_follow_from_what_is_declared() {
-        let text = print("op", &[], &permits(), "op-system", None).unwrap();
+        let text = print("op", &[], &permits(), &leader::permits(), "op-system", None).unwrap();
         let documents = documents(&text);
         let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
-        assert_eq!(kinds, ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
+        assert_eq!(
+            kinds,
+            ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
+        );
+        assert_eq!(documents[4]["metadata"], json!({"name": "op-replicas", "namespace": "op-system"}));
+        assert_eq!(documents[4]["rules"][0]["resources"], json!(["leases"]));
         assert_eq!(
             documents[2]["rules"],
             json!([
@@ -136,9 +145,9 @@ mod tests {
 
     #[test]
     fn a_watched_namespace_gets_a_role_of_its_own() {
-        let text = print("op", &[], &permits(), "op-system", Some("team")).unwrap();
+        let text = print("op", &[], &permits(), &leader::permits(), "op-system", Some("team")).unwrap();
         let documents = documents(&text);
-        let role = documents.iter().find(|document| document["kind"] == "Role").unwrap();
+        let role = documents.iter().filter(|document| document["kind"] == "Role").nth(1).unwrap();
         assert_eq!(role["metadata"]["namespace"], "team");
         assert_eq!(role["rules"][0]["resources"], json!(["pods"]));
         let cluster = documents.iter().find(|document| document["kind"] == "ClusterRole").unwrap();

@@ -14,6 +14,7 @@ use kube::CustomResourceExt;
 use self::flags::{Command, Flags, LogFormat, RunFlags};
 use crate::client::{Connect, Permits};
 use crate::controller::Controller;
+use crate::leader::{self, LeaderElection};
 use crate::manager::{Manager, own_permits};
 use crate::{Error, Result};
 
@@ -24,6 +25,7 @@ pub struct Operator {
     controllers: Vec<Controller>,
     definitions: Vec<CustomResourceDefinition>,
     grace: Duration,
+    leader: Option<LeaderElection>,
 }
 
 impl Operator {
@@ -35,6 +37,7 @@ impl Operator {
             controllers: Vec::new(),
             definitions: Vec::new(),
             grace: Duration::from_secs(30),
+            leader: None,
         }
     }
 
@@ -66,6 +69,14 @@ impl Operator {
         self
     }
 
+    /// Elects a leader among replicas, whatever the command line says; see [`Manager::leader_election`]. Without
+    /// this, `run --leader-elect` does.
+    #[must_use]
+    pub fn leader_election(mut self, election: LeaderElection) -> Operator {
+        self.leader = Some(election);
+        self
+    }
+
     /// What its controllers and the runtime may do, together.
     pub fn permits(&self) -> Permits {
         let mut permits = own_permits();
@@ -83,7 +94,8 @@ impl Operator {
         let mut definitions: Vec<&CustomResourceDefinition> =
             self.controllers.iter().filter_map(|controller| controller.definition.as_ref()).collect();
         definitions.extend(&self.definitions);
-        manifests::print(&self.name, &definitions, &self.permits(), namespace, watched)
+        let permits = self.permits();
+        manifests::print(&self.name, &definitions, &permits, &leader::permits(), namespace, watched)
     }
 
     /// Runs with this client until `shutdown` is done: what [`main`](Self::main) does, for tests and for
@@ -97,7 +109,10 @@ impl Operator {
 
     /// The manager that runs this operator's controllers.
     pub fn manager(self, client: kube::Client) -> Manager {
-        let manager = Manager::new(&self.name, client).grace(self.grace);
+        let mut manager = Manager::new(&self.name, client).grace(self.grace);
+        if let Some(election) = self.leader {
+            manager = manager.leader_election(election);
+        }
         self.controllers.into_iter().fold(manager, Manager::controller)
     }
 
@@ -109,7 +124,7 @@ impl Operator {
     pub async fn main(self) -> Result {
         let flags = Flags::read(&self.name);
         let result = match flags.command.unwrap_or_default() {
-            Command::Run(run) => self.run_with(run).await,
+            Command::Run(run) => self.run_with(*run).await,
             Command::Manifests(manifests) => {
                 let namespace = manifests.namespace.unwrap_or_else(|| format!("{}-system", self.name));
                 self.manifests(&namespace, manifests.watch_namespace.as_deref()).and_then(|text| print(&text))
@@ -134,7 +149,12 @@ impl Operator {
         let connect = Connect { kubeconfig: flags.kubeconfig, context: flags.context };
         let client = connect.client().await?;
         let off = |address: &String| !matches!(&**address, "" | "0");
-        self.manager(client)
+        let election = flags.leader.election(&self.name).filter(|_| self.leader.is_none());
+        let mut manager = self.manager(client);
+        if let Some(election) = election {
+            manager = manager.leader_election(election);
+        }
+        manager
             .namespace(flags.namespace.as_deref())
             .metrics_address(
                 flags.metrics_address.as_ref().filter(|address| off(address)).map(String::as_str),

@@ -298,6 +298,16 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> Queue<K, R> {
         }
     }
 
+    /// Forgets everything. What is handed out is nobody's business any more.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.live.clear();
+        self.low.clear();
+        self.timers.clear();
+        self.ready = 0;
+        self.live_in_a_row = 0;
+    }
+
     /// When the next timer fires.
     pub fn next_timer(&self) -> Option<Instant> {
         self.timers.first_key_value().map(|((at, _), _)| *at)

@@ -31,6 +31,10 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> SharedQueue<K, R> {
         self.wake.notify_one();
     }
 
+    pub(crate) fn clear(&self) {
+        self.queue.lock().clear();
+    }
+
     /// Waits for an item. Ready ones are handed out without passing through a timer.
     pub(crate) async fn take(&self) -> Taken<K, R> {
         loop {

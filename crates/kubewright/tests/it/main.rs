@@ -4,3 +4,4 @@
 mod canned;
 mod controllers;
 mod informers;
+mod leaders;
