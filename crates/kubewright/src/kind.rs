@@ -99,6 +99,16 @@ impl Key {
         Key { namespace: namespace.into(), name: name.into() }
     }
 
+    /// The same key, in memory that it shares with others of its namespace.
+    pub(crate) fn sharing(&self, namespace: &Arc<str>) -> Key {
+        Key { namespace: Arc::clone(namespace), name: Arc::clone(&self.name) }
+    }
+
+    /// The namespace as it is held; empty for objects of the cluster.
+    pub(crate) fn namespace_arc(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
     /// The key of a typed object.
     pub fn of<K: Resource>(object: &K) -> Key {
         let meta = object.meta();

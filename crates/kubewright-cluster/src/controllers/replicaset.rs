@@ -52,7 +52,7 @@ impl Reconciler for ReplicaSets {
                 Some(_) => continue,
                 None => false,
             };
-            let pod: Arc<Pod> = Arc::new(cached.decode()?);
+            let pod: Arc<Pod> = cached.typed()?;
             match (is_own, takes(&set, &pod)) {
                 (true, true) => own.push(pod),
                 (true, false) if !going => release(&api, &set, &pod).await?,

@@ -11,8 +11,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
+use super::cold::Codec;
+use super::memory::Budget;
 use super::object::{Cached, DecodeError};
-use super::store::{Change, Index, Store};
+use super::store::{Change, Index, Store, Version};
 use super::watch::Effect;
 use super::{Scope, driver};
 use crate::controller::panic_message;
@@ -71,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) kind: Kind,
     pub(crate) scope: Scope,
     store: RwLock<Store>,
+    budget: Arc<Budget>,
     subscribers: Mutex<Vec<(u64, Box<Callback>)>>,
     pending: Mutex<Pending>,
     progress: AtomicU64,
@@ -95,6 +98,12 @@ pub(crate) struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.budget.changed(self.store.get_mut().hot_bytes(), 0);
     }
 }
 
@@ -123,8 +132,8 @@ impl fmt::Debug for Informer {
 }
 
 impl Informer {
-    pub(crate) fn start(client: kube::Client, kind: Kind, scope: Scope) -> Informer {
-        let shared = Arc::new(Shared::new(kind, scope));
+    pub(crate) fn start(client: kube::Client, kind: Kind, scope: Scope, budget: Arc<Budget>) -> Informer {
+        let shared = Arc::new(Shared::new(kind, scope, budget));
         let task = tokio::spawn(driver::run(Arc::clone(&shared), client)).abort_handle();
         Informer(Arc::new(Running { shared, task }))
     }
@@ -185,7 +194,7 @@ impl Informer {
 
     /// The object of a key, as cached now.
     pub fn get(&self, key: &Key) -> Option<Arc<Cached>> {
-        self.0.shared.store.read().get(key).cloned()
+        self.0.shared.store.read().get(key)
     }
 
     /// Reads the store under its lock; keep it short, as events wait meanwhile.
@@ -205,7 +214,7 @@ impl Informer {
         let shared = &self.0.shared;
         let id = shared.next_subscriber.fetch_add(1, Ordering::Relaxed);
         let mut subscribers = shared.subscribers.lock();
-        let objects: Vec<Arc<Cached>> = shared.store.read().iter().cloned().collect();
+        let objects: Vec<Arc<Cached>> = shared.store.read().iter().collect();
         for object in objects {
             tell(&callback, &Delta { what: What::Added, object, before: None, initial: true });
         }
@@ -220,6 +229,7 @@ impl Informer {
         InformerStats {
             objects: store.len(),
             bytes: store.bytes(),
+            hot_bytes: store.hot_bytes(),
             relists: shared.relists.load(Ordering::Relaxed),
             events: shared.events.load(Ordering::Relaxed),
             undecodable: shared.undecodable.load(Ordering::Relaxed),
@@ -233,8 +243,10 @@ impl Informer {
 pub struct InformerStats {
     /// Objects held.
     pub objects: usize,
-    /// Bytes of JSON held.
+    /// Bytes of JSON held, as they would be uncompressed.
     pub bytes: usize,
+    /// Bytes of JSON that are not compressed.
+    pub hot_bytes: usize,
     /// Lists begun, the first one included.
     pub relists: u64,
     /// Events applied.
@@ -246,11 +258,12 @@ pub struct InformerStats {
 }
 
 impl Shared {
-    pub(crate) fn new(kind: Kind, scope: Scope) -> Shared {
+    pub(crate) fn new(kind: Kind, scope: Scope, budget: Arc<Budget>) -> Shared {
         Shared {
             kind,
             scope,
-            store: RwLock::default(),
+            store: RwLock::new(Store::with_decoded(Arc::clone(&budget.decoded))),
+            budget,
             subscribers: Mutex::default(),
             pending: Mutex::default(),
             progress: AtomicU64::new(0),
@@ -296,13 +309,13 @@ impl Shared {
 
     fn shows(&self, wrote: &Wrote) -> bool {
         let store = self.store.read();
-        let cached = store.get(&wrote.key);
+        let cached = store.version(&wrote.key);
         match &wrote.what {
             Expected::Version(version) => {
                 self.progress.load(Ordering::Acquire) >= *version
-                    || cached.is_some_and(|object| object.resource_version() >= *version)
+                    || cached.is_some_and(|cached| cached.resource_version >= *version)
             }
-            Expected::Gone(uid) => cached.is_none_or(|object| object.uid() != &**uid),
+            Expected::Gone(uid) => cached.is_none_or(|cached| !cached.is_of(uid)),
         }
     }
 
@@ -321,14 +334,16 @@ impl Shared {
         let mut synced_round = None;
         {
             let mut store = self.store.write();
+            let hot = store.hot_bytes();
+            store.keep_thawed();
             for (effect, object) in batch {
                 match (effect, object) {
                     (Effect::Put { initial }, Some(object)) => {
                         if !initial {
                             progress = progress.max(object.resource_version());
                         }
-                        let object = Arc::new(object);
-                        let (what, before) = match store.put(Arc::clone(&object)) {
+                        let (object, change) = store.put(object);
+                        let (what, before) = match change {
                             Change::Added => (What::Added, None),
                             Change::Updated(before) => (What::Updated, Some(before)),
                             Change::Same => continue,
@@ -357,7 +372,9 @@ impl Shared {
                     _ => {}
                 }
             }
+            self.budget.changed(hot, store.hot_bytes());
         }
+        self.make_room();
         self.progress.store(progress, Ordering::Release);
         if let Some(round) = synced_round {
             // A consistent list includes every write that ended before it began.
@@ -374,12 +391,32 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
+    /// Compresses what was read least recently, if the caches together hold too much.
+    fn make_room(&self) {
+        if self.budget.excess() == 0 {
+            return;
+        }
+        // Learning takes long; readers go on meanwhile.
+        let examples = {
+            let store = self.store.read();
+            store.examples().map(|examples| (examples, store.len()))
+        };
+        let codec = examples.map(|(examples, len)| Codec::learn(&examples, len));
+        let mut store = self.store.write();
+        match codec {
+            Some(Ok(codec)) => store.compress_with(codec),
+            Some(Err(error)) => tracing::warn!(kind = %self.kind, %error, "objects can't be compressed"),
+            None => {}
+        }
+        let hot = store.hot_bytes();
+        store.freeze(self.budget.excess());
+        self.budget.changed(hot, store.hot_bytes());
+    }
+
     /// Whether an object of the server is newer than a revision, or cached as it is.
     pub(super) fn knows(&self, object: &Cached, from: u64) -> bool {
         object.resource_version() > from
-            || self.store.read().get(object.key()).is_some_and(|cached| {
-                cached.uid() == object.uid() && cached.resource_version() == object.resource_version()
-            })
+            || self.store.read().version(object.key()) == Some(Version::of(object))
     }
 
     pub(super) fn note_undecodable(&self, error: &DecodeError) {
@@ -418,9 +455,10 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
+    use crate::cache::Memory;
 
     fn shared() -> Shared {
-        Shared::new(Kind::of::<Pod>(), Scope::All)
+        Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(Budget::new(Memory::default())))
     }
 
     fn pod(name: &str, uid: &str, version: u64) -> Option<Cached> {

@@ -5,9 +5,11 @@
 //! code that follows kinds it only learns of at run time.
 
 mod backoff;
+mod cold;
 mod driver;
 mod frame;
 mod informer;
+mod memory;
 mod object;
 mod store;
 mod watch;
@@ -22,8 +24,10 @@ pub use self::backoff::{Backoff, Jitter};
 pub use self::frame::{Frame, Lines, Page, parse as parse_frame, parse_page};
 pub use self::informer::{Delta, Informer, InformerStats, Subscription, What};
 pub(crate) use self::informer::{Expected, Wrote};
+use self::memory::Budget;
+pub use self::memory::Memory;
 pub use self::object::{Cached, DecodeError, Owner};
-pub use self::store::{Change, Index, Store};
+pub use self::store::{Change, Index, Store, Version};
 pub use self::watch::{Effect, Failure, Step, Watch, WatchState};
 use crate::kind::{Key, Kind};
 
@@ -67,6 +71,7 @@ impl fmt::Display for Scope {
 pub struct Cache {
     client: kube::Client,
     informers: Arc<Mutex<Informers>>,
+    budget: Arc<Budget>,
 }
 
 /// What runs, as long as somebody holds it.
@@ -75,7 +80,12 @@ type Informers = HashMap<(Kind, Scope), Weak<informer::Running>>;
 impl Cache {
     /// A cache that reads through this client.
     pub fn new(client: kube::Client) -> Cache {
-        Cache { client, informers: Arc::default() }
+        Cache::with_memory(client, Memory::default())
+    }
+
+    /// A cache that keeps to this much memory.
+    pub fn with_memory(client: kube::Client, memory: Memory) -> Cache {
+        Cache { client, informers: Arc::default(), budget: Arc::new(Budget::new(memory)) }
     }
 
     /// The informer of a kind and scope: the running one, or a new one that starts now. It stops when
@@ -90,7 +100,7 @@ impl Cache {
         if let Some(running) = informers.get(&slot).and_then(Weak::upgrade) {
             return Informer(running);
         }
-        let informer = Informer::start(self.client.clone(), kind.clone(), scope);
+        let informer = Informer::start(self.client.clone(), kind.clone(), scope, Arc::clone(&self.budget));
         informers.insert(slot, Arc::downgrade(&informer.0));
         informer
     }

@@ -3,9 +3,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use hashbrown::HashTable;
+use kubewright_machinery::selector::shard;
+use parking_lot::Mutex;
+
+use super::cold::{Codec, EXAMPLES_AT_LEAST, EXAMPLES_AT_MOST, Frozen};
+use super::memory::Decoded;
 use super::object::Cached;
 use crate::controller::panic_message;
 use crate::kind::{Key, Kind, Object};
@@ -76,71 +84,217 @@ pub enum Change {
     Same,
 }
 
-struct Entry {
-    object: Arc<Cached>,
-    round: u64,
+/// An object's place in the store. It stays the same while the object is there, whatever versions of it come.
+struct Slot {
+    key: Key,
+    body: Body,
+    round: u32,
+    /// Read since the last time that something was compressed.
+    read: AtomicBool,
+}
+
+enum Body {
+    Hot(Arc<Cached>),
+    Cold(Box<Frozen>),
+}
+
+impl Slot {
+    fn object(&self) -> Option<Arc<Cached>> {
+        self.read.store(true, Ordering::Relaxed);
+        self.peek()
+    }
+
+    /// The object, without counting as a reader of it.
+    fn peek(&self) -> Option<Arc<Cached>> {
+        match &self.body {
+            Body::Hot(object) => Some(Arc::clone(object)),
+            Body::Cold(frozen) => {
+                let thawed = frozen.thaw(&self.key).map(Arc::new);
+                if thawed.is_none() {
+                    tracing::error!(object = %self.key, "a compressed object can't be read any more");
+                }
+                thawed
+            }
+        }
+    }
+
+    fn version(&self) -> Version {
+        match &self.body {
+            Body::Hot(object) => Version::of(object),
+            Body::Cold(frozen) => frozen.version,
+        }
+    }
+
+    fn json_len(&self) -> usize {
+        match &self.body {
+            Body::Hot(object) => object.json().len(),
+            Body::Cold(frozen) => frozen.json_len(),
+        }
+    }
+}
+
+/// What tells one state of an object from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// `metadata.resourceVersion`.
+    pub resource_version: u64,
+    uid: u64,
+}
+
+impl Version {
+    /// The version of an object.
+    pub fn of(object: &Cached) -> Version {
+        Version { resource_version: object.resource_version(), uid: hash_of_uid(object.uid()) }
+    }
+
+    /// Whether it is of the object with this uid; by a hash of 64 bits.
+    pub fn is_of(&self, uid: &str) -> bool {
+        self.uid == hash_of_uid(uid)
+    }
 }
 
 /// The objects of one kind and scope.
 #[derive(Default)]
 pub struct Store {
-    entries: HashMap<Key, Entry>,
-    by_namespace: HashMap<Box<str>, BTreeSet<Key>>,
-    by_owner: HashMap<Box<str>, BTreeSet<Key>>,
-    indexes: Vec<(Index, HashMap<String, BTreeSet<Key>>)>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    /// Slots by key.
+    places: HashTable<u32>,
+    hashing: RandomState,
+    by_namespace: HashMap<Arc<str>, BTreeSet<u32>>,
+    by_owner: HashMap<Box<str>, BTreeSet<u32>>,
+    indexes: Vec<(Index, HashMap<String, BTreeSet<u32>>)>,
     bytes: usize,
-    round: u64,
+    hot: usize,
+    round: u32,
+    /// Where the search for objects to compress goes on.
+    hand: usize,
+    codec: Option<Arc<Codec>>,
+    decoded: Option<Arc<Decoded>>,
+    /// Compressed objects that were read lately, as they were thawed.
+    thawed: Mutex<Vec<(u32, Arc<Cached>)>>,
 }
 
+/// So many objects thawed by readers are kept between two events; more are thawed again if need be.
+const THAWED: usize = 256;
+
 impl Store {
+    /// An empty store whose objects share the room for decoded ones with other stores'.
+    pub(crate) fn with_decoded(decoded: Arc<Decoded>) -> Store {
+        Store { decoded: Some(decoded), ..Store::default() }
+    }
+
     /// Number of objects.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len()
     }
 
     /// Whether there is no object.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.places.is_empty()
     }
 
-    /// Bytes of JSON held.
+    /// Bytes of JSON held, as they would be uncompressed.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many replacements have begun.
-    pub fn round(&self) -> u64 {
-        self.round
+    /// Bytes of JSON that are not compressed.
+    pub fn hot_bytes(&self) -> usize {
+        self.hot
     }
 
-    /// The object of a key.
-    pub fn get(&self, key: &Key) -> Option<&Arc<Cached>> {
-        self.entries.get(key).map(|entry| &entry.object)
+    /// How many replacements have begun.
+    pub fn round(&self) -> u64 {
+        self.round.into()
+    }
+
+    fn place(&self, key: &Key) -> Option<u32> {
+        let hash = self.hashing.hash_one(key);
+        self.places.find(hash, |place| self.slot(*place).is_some_and(|slot| slot.key == *key)).copied()
+    }
+
+    fn slot(&self, place: u32) -> Option<&Slot> {
+        self.slots.get(place as usize)?.as_ref()
+    }
+
+    /// The object of a key; about 10 µs more when it is compressed.
+    pub fn get(&self, key: &Key) -> Option<Arc<Cached>> {
+        self.read(self.place(key)?)
+    }
+
+    fn read(&self, place: u32) -> Option<Arc<Cached>> {
+        let slot = self.slot(place)?;
+        let object = slot.object()?;
+        if matches!(slot.body, Body::Cold(_)) {
+            let mut thawed = self.thawed.lock();
+            if thawed.len() < THAWED {
+                thawed.push((place, Arc::clone(&object)));
+            }
+        }
+        Some(object)
+    }
+
+    /// Holds what readers thawed uncompressed again, until its turn comes to be compressed.
+    pub(crate) fn keep_thawed(&mut self) {
+        for (place, object) in std::mem::take(self.thawed.get_mut()) {
+            let Some(slot) = self.slots.get_mut(place as usize).and_then(Option::as_mut) else { continue };
+            let Body::Cold(frozen) = &slot.body else { continue };
+            if slot.key == *object.key() && frozen.version == Version::of(&object) {
+                self.hot += object.json().len();
+                slot.body = Body::Hot(object);
+            }
+        }
+    }
+
+    /// Which version of an object is there, without reading it.
+    pub fn version(&self, key: &Key) -> Option<Version> {
+        Some(self.slot(self.place(key)?)?.version())
     }
 
     /// Every object, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Cached>> {
-        self.entries.values().map(|entry| &entry.object)
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Cached>> {
+        self.slots.iter().flatten().filter_map(Slot::object)
     }
 
-    /// The objects of a namespace, by name.
-    pub fn in_namespace<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Arc<Cached>> {
+    /// Every key, in no order; reads no object.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.slots.iter().flatten().map(|slot| &slot.key)
+    }
+
+    /// The keys under a value of a declared index, in no order; reads no object.
+    pub fn indexed_keys<'a>(
+        &'a self,
+        index: &str,
+        value: &str,
+    ) -> Option<impl Iterator<Item = &'a Key> + use<'a>> {
+        let (_, values) = self.indexes.iter().find(|(known, _)| known.name() == index)?;
+        let places = values.get(value).into_iter().flatten();
+        Some(places.filter_map(|place| self.slot(*place).map(|slot| &slot.key)))
+    }
+
+    /// The objects of a namespace, in no order.
+    pub fn in_namespace<'a>(&'a self, namespace: &str) -> impl Iterator<Item = Arc<Cached>> + use<'a> {
         self.of(self.by_namespace.get(namespace))
     }
 
-    /// The objects that name this uid among their owners, by key.
-    pub fn owned_by<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<Cached>> {
+    /// The objects that name this uid among their owners, in no order.
+    pub fn owned_by<'a>(&'a self, uid: &str) -> impl Iterator<Item = Arc<Cached>> + use<'a> {
         self.of(self.by_owner.get(uid))
     }
 
-    /// The objects under a value of a declared index; `None` when there is no such index.
-    pub fn indexed<'a>(&'a self, index: &str, value: &str) -> Option<impl Iterator<Item = &'a Arc<Cached>>> {
+    /// The objects under a value of a declared index, in no order; `None` when there is no such index.
+    pub fn indexed<'a>(
+        &'a self,
+        index: &str,
+        value: &str,
+    ) -> Option<impl Iterator<Item = Arc<Cached>> + use<'a>> {
         let (_, values) = self.indexes.iter().find(|(known, _)| known.name() == index)?;
         Some(self.of(values.get(value)))
     }
 
-    fn of<'a>(&'a self, keys: Option<&'a BTreeSet<Key>>) -> impl Iterator<Item = &'a Arc<Cached>> {
-        keys.into_iter().flatten().filter_map(|key| self.get(key))
+    fn of<'a>(&'a self, places: Option<&'a BTreeSet<u32>>) -> impl Iterator<Item = Arc<Cached>> + use<'a> {
+        places.into_iter().flatten().filter_map(|place| self.read(*place))
     }
 
     /// Adds an index; the objects that are there are indexed now. A second one of that name changes nothing.
@@ -148,80 +302,198 @@ impl Store {
         if self.indexes.iter().any(|(known, _)| known.name() == index.name()) {
             return;
         }
-        let mut values: HashMap<String, BTreeSet<Key>> = HashMap::new();
-        for object in self.iter() {
-            for value in (index.values)(object) {
-                values.entry(value).or_default().insert(object.key().clone());
+        let mut values: HashMap<String, BTreeSet<u32>> = HashMap::new();
+        for (place, slot) in (0..).zip(&self.slots) {
+            for value in slot.as_ref().and_then(Slot::peek).iter().flat_map(|object| (index.values)(object)) {
+                values.entry(value).or_default().insert(place);
             }
         }
         self.indexes.push((index, values));
     }
 
-    /// Adds or replaces an object.
-    pub fn put(&mut self, object: Arc<Cached>) -> Change {
-        if let Some(entry) = self.entries.get_mut(object.key()) {
-            entry.round = self.round;
-            let same_version = entry.object.resource_version() == object.resource_version()
-                && entry.object.uid() == object.uid();
-            if same_version && object.resource_version() != 0 {
-                return Change::Same;
+    /// Adds or replaces an object; gives it back as it is held.
+    pub fn put(&mut self, mut object: Cached) -> (Arc<Cached>, Change) {
+        match self.place(object.key()) {
+            None => {
+                let key = self.shared_key(object.key());
+                let object = self.settle(object, key);
+                self.insert(&object);
+                (object, Change::Added)
+            }
+            Some(place) => {
+                let Some(slot) = self.slots.get_mut(place as usize).and_then(Option::as_mut) else {
+                    return (Arc::new(object), Change::Same);
+                };
+                slot.round = self.round;
+                if object.resource_version() != 0 && slot.version() == Version::of(&object) {
+                    return (Arc::new(object), Change::Same);
+                }
+                if let Some(decoded) = &self.decoded {
+                    object.settle(slot.key.clone(), decoded);
+                }
+                let (object, before) = (Arc::new(object), slot.peek());
+                self.bytes = self.bytes - slot.json_len() + object.json().len();
+                if let Body::Hot(old) = &slot.body {
+                    self.hot -= old.json().len();
+                }
+                self.hot += object.json().len();
+                slot.body = Body::Hot(Arc::clone(&object));
+                self.reindex(place, before.as_ref(), Some(&object));
+                // Its old state being unreadable is no reason not to report the new one.
+                (Arc::clone(&object), Change::Updated(before.unwrap_or(object)))
             }
         }
-        let old = self.take(object.key());
-        let key = object.key().clone();
+    }
+
+    /// The key, in memory shared with the others of its namespace.
+    fn shared_key(&self, key: &Key) -> Key {
+        match self.by_namespace.get_key_value(key.namespace().unwrap_or_default()) {
+            Some((namespace, _)) => key.sharing(namespace),
+            None => key.clone(),
+        }
+    }
+
+    fn settle(&self, mut object: Cached, key: Key) -> Arc<Cached> {
+        if let Some(decoded) = &self.decoded {
+            object.settle(key, decoded);
+        }
+        Arc::new(object)
+    }
+
+    fn insert(&mut self, object: &Arc<Cached>) {
+        let slot = Slot {
+            key: object.key().clone(),
+            body: Body::Hot(Arc::clone(object)),
+            round: self.round,
+            read: AtomicBool::new(false),
+        };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.slots[place as usize] = Some(slot);
+                place
+            }
+            None => {
+                self.slots.push(Some(slot));
+                // More than 4 billion objects would not fit into memory before.
+                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        let Store { places, slots, hashing, .. } = self;
+        let hash = |place: &u32| {
+            slots.get(*place as usize).and_then(Option::as_ref).map_or(0, |slot| hashing.hash_one(&slot.key))
+        };
+        places.insert_unique(hash(&place), place, hash);
         self.bytes += object.json().len();
-        if let Some(namespace) = key.namespace() {
-            self.by_namespace.entry(namespace.into()).or_default().insert(key.clone());
+        self.hot += object.json().len();
+        if object.key().namespace().is_some() {
+            self.by_namespace.entry(Arc::clone(object.key().namespace_arc())).or_default().insert(place);
         }
-        for owner in object.owners() {
-            self.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
-        }
-        for (index, values) in &mut self.indexes {
-            for value in (index.values)(&object) {
-                values.entry(value).or_default().insert(key.clone());
+        self.reindex(place, None, Some(object));
+    }
+
+    /// Moves a place from where the old state is found to where the new one is. Namespaces stay.
+    fn reindex<'a>(&mut self, place: u32, old: Option<&'a Arc<Cached>>, new: Option<&'a Arc<Cached>>) {
+        let owners = |object: Option<&'a Arc<Cached>>| object.map_or(&[][..], |object| object.owners());
+        let (before, after) = (owners(old), owners(new));
+        if before != after {
+            before.iter().for_each(|owner| forget(&mut self.by_owner, &*owner.uid, place));
+            for owner in after {
+                self.by_owner.entry(owner.uid.clone()).or_default().insert(place);
             }
         }
-        self.entries.insert(key, Entry { object, round: self.round });
-        old.map_or(Change::Added, Change::Updated)
+        for (index, found) in &mut self.indexes {
+            let values =
+                |object: Option<&Arc<Cached>>| object.map_or(Vec::new(), |object| (index.values)(object));
+            let (old, new) = (values(old), values(new));
+            if old != new {
+                old.iter().for_each(|value| forget(found, value.as_str(), place));
+                for value in new {
+                    found.entry(value).or_default().insert(place);
+                }
+            }
+        }
     }
 
     /// Removes an object and gives it back.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Cached>> {
-        self.take(key)
-    }
-
-    fn take(&mut self, key: &Key) -> Option<Arc<Cached>> {
-        let object = self.entries.remove(key)?.object;
-        self.bytes -= object.json().len();
+        let hash = self.hashing.hash_one(key);
+        let Store { places, slots, .. } = self;
+        let same = |place: &u32| {
+            slots.get(*place as usize).and_then(Option::as_ref).is_some_and(|slot| slot.key == *key)
+        };
+        let (place, _) = places.find_entry(hash, same).ok()?.remove();
+        let slot = self.slots.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        self.bytes -= slot.json_len();
+        if let Body::Hot(object) = &slot.body {
+            self.hot -= object.json().len();
+        }
         if let Some(namespace) = key.namespace() {
-            forget(&mut self.by_namespace, namespace, key);
+            forget(&mut self.by_namespace, namespace, place);
         }
-        for owner in object.owners() {
-            forget(&mut self.by_owner, &*owner.uid, key);
-        }
-        for (index, values) in &mut self.indexes {
-            for value in (index.values)(&object) {
-                forget(values, value.as_str(), key);
-            }
-        }
-        Some(object)
+        let object = slot.peek();
+        self.reindex(place, object.as_ref(), None);
+        object
     }
 
     /// Begins a replacement: objects not put from now on go when it ends. One that did not end is dropped.
     pub fn begin_replace(&mut self) {
-        self.round += 1;
+        self.round = self.round.wrapping_add(1);
     }
 
     /// Ends a replacement: removes and returns what was not put since it began.
     pub fn finish_replace(&mut self) -> Vec<Arc<Cached>> {
         let gone: Vec<Key> = self
-            .entries
+            .slots
             .iter()
-            .filter(|(_, entry)| entry.round != self.round)
-            .map(|(key, _)| key.clone())
+            .flatten()
+            .filter(|slot| slot.round != self.round)
+            .map(|slot| slot.key.clone())
             .collect();
-        gone.iter().filter_map(|key| self.take(key)).collect()
+        gone.iter().filter_map(|key| self.remove(key)).collect()
     }
+
+    /// Objects to learn from how to compress this store's, spread over it; `None` when what was learnt will do.
+    pub(crate) fn examples(&self) -> Option<Vec<Arc<Cached>>> {
+        let grown = |codec: &Arc<Codec>| self.len() >= codec.made_at.max(EXAMPLES_AT_LEAST).saturating_mul(8);
+        if !self.codec.as_ref().is_none_or(grown) {
+            return None;
+        }
+        let step = (self.slots.len() / EXAMPLES_AT_MOST).max(1);
+        Some(self.slots.iter().step_by(step).flatten().filter_map(Slot::peek).collect())
+    }
+
+    /// Compresses with this from now on.
+    pub(crate) fn compress_with(&mut self, codec: Codec) {
+        self.codec = Some(Arc::new(codec));
+    }
+
+    /// Compresses objects until so many bytes of JSON are no longer held as they are, or none is left to compress:
+    /// in turn, but for those that were read since their last turn. Nothing happens before
+    /// [`compress_with`](Self::compress_with).
+    pub(crate) fn freeze(&mut self, mut bytes: usize) {
+        let Some(codec) = self.codec.clone() else { return };
+        for _ in 0..self.slots.len() * 2 {
+            if bytes == 0 {
+                return;
+            }
+            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
+            let Some(slot) = self.slots.get_mut(self.hand).and_then(Option::as_mut) else { continue };
+            let Body::Hot(object) = &slot.body else { continue };
+            if slot.read.swap(false, Ordering::Relaxed) {
+                continue;
+            }
+            let Some(frozen) = Frozen::freeze(object, &codec) else { continue };
+            let length = object.json().len();
+            slot.body = Body::Cold(Box::new(frozen));
+            self.hot -= length;
+            bytes = bytes.saturating_sub(length);
+        }
+    }
+}
+
+fn hash_of_uid(uid: &str) -> u64 {
+    shard::hash(uid)
 }
 
 impl fmt::Debug for Store {
@@ -230,14 +502,14 @@ impl fmt::Debug for Store {
     }
 }
 
-fn forget<I, Q>(index: &mut HashMap<I, BTreeSet<Key>>, value: &Q, key: &Key)
+fn forget<I, Q>(index: &mut HashMap<I, BTreeSet<u32>>, value: &Q, place: u32)
 where
     I: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
     Q: std::hash::Hash + Eq + ?Sized,
 {
-    if let Some(keys) = index.get_mut(value) {
-        keys.remove(key);
-        if keys.is_empty() {
+    if let Some(places) = index.get_mut(value) {
+        places.remove(&place);
+        if places.is_empty() {
             index.remove(value);
         }
     }
@@ -250,11 +522,11 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, version: u64, owner: &str, node: &str) -> Arc<Cached> {
+    fn pod(name: &str, version: u64, owner: &str, node: &str) -> Cached {
         let text = format!(
             r#"{{"metadata":{{"name":"{name}","namespace":"n","uid":"u-{name}","resourceVersion":"{version}","ownerReferences":[{{"apiVersion":"v1","kind":"X","name":"x","uid":"{owner}","controller":true}}]}},"spec":{{"nodeName":"{node}"}}}}"#
         );
-        Arc::new(Cached::read(text.as_bytes(), &Kind::of::<Pod>()).unwrap())
+        Cached::read(text.as_bytes(), &Kind::of::<Pod>()).unwrap()
     }
 
     #[test]
@@ -264,7 +536,7 @@ mod tests {
         store.put(pod("a", 1, "o1", "n1"));
         store.put(pod("b", 2, "o1", "n2"));
         assert_eq!(store.owned_by("o1").count(), 2);
-        assert!(matches!(store.put(pod("a", 3, "o2", "n2")), Change::Updated(_)));
+        assert!(matches!(store.put(pod("a", 3, "o2", "n2")).1, Change::Updated(_)));
         assert_eq!(store.owned_by("o1").count(), 1);
         assert_eq!(store.indexed("spec.nodeName", "n1").unwrap().count(), 0);
         assert_eq!(store.indexed("spec.nodeName", "n2").unwrap().count(), 2);
@@ -294,12 +566,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_read_is_compressed_and_found_all_the_same() {
+        let mut store = Store::default();
+        store.add_index(Index::path::<Pod>("spec.nodeName"));
+        for number in 0..100 {
+            store.put(pod(&format!("p{number}"), number + 1, "o", &format!("n{}", number % 3)));
+        }
+        let all = store.hot_bytes();
+        store.get(&Key::new("n", "p7"));
+        store.compress_with(Codec::learn(&store.examples().unwrap(), store.len()).unwrap());
+        store.freeze(all - 300);
+        assert!(store.hot_bytes() <= 300, "{}", store.hot_bytes());
+        assert_eq!((store.bytes(), store.iter().count()), (all, 100));
+        let p7 = store.get(&Key::new("n", "p7")).unwrap();
+        assert_eq!((p7.resource_version(), p7.uid()), (8, "u-p7"));
+        assert_eq!(store.indexed("spec.nodeName", "n1").unwrap().count(), 33);
+        assert!(matches!(store.put(pod("p7", 8, "o", "n1")).1, Change::Same));
+        let (_, change) = store.put(pod("p7", 200, "o", "n0"));
+        let Change::Updated(before) = change else { panic!("{change:?}") };
+        assert_eq!(before.at(&["spec", "nodeName"]), Some(&b"\"n1\""[..]));
+        assert_eq!(store.indexed("spec.nodeName", "n0").unwrap().count(), 35);
+        assert_eq!(store.remove(&Key::new("n", "p8")).unwrap().uid(), "u-p8");
+        assert_eq!(store.len(), 99);
+    }
+
+    #[test]
+    fn what_was_thawed_for_a_reader_stays_so_until_its_next_turn() {
+        let mut store = Store::default();
+        for number in 0..40 {
+            store.put(pod(&format!("p{number}"), number + 1, "o", "n"));
+        }
+        store.compress_with(Codec::learn(&[], 0).unwrap());
+        store.freeze(usize::MAX);
+        assert_eq!(store.hot_bytes(), 0);
+        let read = store.get(&Key::new("n", "p1")).unwrap();
+        store.keep_thawed();
+        assert!(Arc::ptr_eq(&read, &store.get(&Key::new("n", "p1")).unwrap()));
+        assert_eq!(store.hot_bytes(), read.json().len());
+    }
+
+    #[test]
     fn a_delete_missed_during_a_relist_comes_back_as_a_tombstone() {
         let mut store = Store::default();
         store.put(pod("a", 1, "o", "n"));
         store.put(pod("b", 2, "o", "n"));
         store.begin_replace();
-        assert!(matches!(store.put(pod("a", 1, "o", "n")), Change::Same));
+        assert!(matches!(store.put(pod("a", 1, "o", "n")).1, Change::Same));
         let gone = store.finish_replace();
         assert_eq!(gone.iter().map(|object| object.key().name()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(store.len(), 1);
@@ -307,12 +619,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn indexes_agree_with_a_scan_of_all(ops in prop::collection::vec((0u8..6, 0u8..3, any::<bool>()), 0..60)) {
+        fn indexes_agree_with_a_scan_of_all(
+            ops in prop::collection::vec((0u8..6, 0u8..3, any::<bool>()), 0..60),
+            freeze in any::<bool>(),
+        ) {
             let mut store = Store::default();
             store.add_index(Index::path::<Pod>("spec.nodeName"));
             for (version, (name, value, put)) in ops.into_iter().enumerate() {
                 let object = pod(&format!("p{name}"), version as u64 + 1, &format!("o{value}"), &format!("n{value}"));
                 if put { store.put(object); } else { store.remove(object.key()); }
+                if freeze {
+                    if let Some(examples) = store.examples() {
+                        store.compress_with(Codec::learn(&examples, store.len()).unwrap());
+                    }
+                    store.freeze(400);
+                    store.keep_thawed();
+                }
             }
             for value in 0..3 {
                 let node = format!("\"n{value}\"");

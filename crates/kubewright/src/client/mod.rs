@@ -5,6 +5,7 @@ mod guard;
 mod permits;
 mod request;
 mod retry;
+mod transport;
 
 use std::path::PathBuf;
 
@@ -41,11 +42,28 @@ pub enum ConnectError {
 }
 
 impl Connect {
-    /// Makes a client. Requests are not repeated here: the guard of each controller decides that.
+    /// Makes a client. Its requests share few connections: HTTP/2 where the server speaks it. None is repeated
+    /// here: the guard of each controller decides that.
     ///
     /// # Errors
     /// When there is no usable configuration.
     pub async fn client(&self) -> Result<kube::Client, ConnectError> {
+        Connect::client_of(self.config().await?)
+    }
+
+    /// Makes such a client for a configuration of `kube`.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub fn client_of(config: kube::Config) -> Result<kube::Client, ConnectError> {
+        transport::client(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    }
+
+    /// What the client is made of, for those who want to change it.
+    ///
+    /// # Errors
+    /// When there is no usable configuration.
+    pub async fn config(&self) -> Result<kube::Config, ConnectError> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let fail = |error| ConnectError::Kubeconfig(Box::new(error));
         let mut config = match (&self.kubeconfig, &self.context) {
@@ -63,7 +81,7 @@ impl Connect {
             }
         };
         config.default_retry = false;
-        kube::Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+        Ok(config)
     }
 }
 

@@ -167,8 +167,7 @@ impl Context {
         let mut surplus = Vec::new();
         for kind in &kinds {
             let informer = self.scoped.view.declared(kind)?;
-            let owned: Vec<Arc<Cached>> =
-                informer.read(|store| store.owned_by(&owner.uid).cloned().collect());
+            let owned: Vec<Arc<Cached>> = informer.read(|store| store.owned_by(&owner.uid).collect());
             surplus.extend(
                 owned
                     .into_iter()

@@ -9,6 +9,7 @@ mod ready;
 mod status;
 mod view;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -183,7 +184,7 @@ impl<K: Object> IntoFuture for Get<K> {
             if !self.stale {
                 wait(informer, Some(&self.key)).await?;
             }
-            Ok(informer.get(&self.key).map(|object| object.decode()).transpose()?.map(Arc::new))
+            Ok(informer.get(&self.key).map(|object| object.typed()).transpose()?)
         }
         .boxed()
     }
@@ -286,10 +287,10 @@ fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
     let mut found: Vec<Arc<Cached>> = informer
         .read(|store| {
             Some(match (&query.owner, &query.index, &query.namespace) {
-                (Some(uid), _, _) => store.owned_by(uid).cloned().collect(),
-                (None, Some((index, value)), _) => store.indexed(index, value)?.cloned().collect(),
-                (None, None, Some(namespace)) => store.in_namespace(namespace).cloned().collect(),
-                (None, None, None) => store.iter().cloned().collect(),
+                (Some(uid), _, _) => store.owned_by(uid).collect(),
+                (None, Some((index, value)), _) => store.indexed(index, value)?.collect(),
+                (None, None, Some(namespace)) => store.in_namespace(namespace).collect(),
+                (None, None, None) => store.iter().collect(),
             })
         })
         .ok_or_else(|| unknown_index(informer.kind(), query.index_name()))?;
@@ -298,9 +299,7 @@ fn select(informer: &Informer, query: &Query) -> Result<Vec<Arc<Cached>>> {
     }
     if let (Some(_), Some((index, value))) = (&query.owner, &query.index) {
         let among = informer
-            .read(|store| {
-                Some(store.indexed(index, value)?.map(|object| object.key().clone()).collect::<Vec<_>>())
-            })
+            .read(|store| Some(store.indexed_keys(index, value)?.cloned().collect::<HashSet<_>>()))
             .ok_or_else(|| unknown_index(informer.kind(), query.index_name()))?;
         found.retain(|object| among.contains(object.key()));
     }

@@ -46,8 +46,7 @@ impl View {
     /// When the kind is not declared.
     pub fn keys<K: Object>(&self) -> Result<Vec<Key>> {
         let informer = self.declared(&Kind::of::<K>())?;
-        let mut keys: Vec<Key> =
-            informer.read(|store| store.iter().map(|object| object.key().clone()).collect());
+        let mut keys: Vec<Key> = informer.read(|store| store.keys().cloned().collect());
         keys.sort_unstable();
         Ok(keys)
     }
@@ -58,9 +57,8 @@ impl View {
     /// When the kind or the index is not declared.
     pub fn indexed_keys<K: Object>(&self, index: &str, value: &str) -> Result<Vec<Key>> {
         let informer = self.declared(&Kind::of::<K>())?;
-        let keys = informer.read(|store| {
-            Some(store.indexed(index, value)?.map(|object| object.key().clone()).collect::<Vec<Key>>())
-        });
+        let keys =
+            informer.read(|store| Some(store.indexed_keys(index, value)?.cloned().collect::<Vec<Key>>()));
         let mut keys = keys.ok_or_else(|| super::unknown_index(informer.kind(), index))?;
         keys.sort_unstable();
         Ok(keys)
@@ -72,7 +70,7 @@ impl View {
     /// When the kind is not declared.
     pub fn list<K: Object>(&self) -> Result<Listed<K>> {
         let informer = self.declared(&Kind::of::<K>())?;
-        let mut objects: Vec<Arc<Cached>> = informer.read(|store| store.iter().cloned().collect());
+        let mut objects: Vec<Arc<Cached>> = informer.read(|store| store.iter().collect());
         objects.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         Ok(Listed::decode(&objects))
     }
@@ -83,7 +81,7 @@ impl View {
     /// When the kind is not declared or the object can't be decoded.
     pub fn get<K: Object>(&self, key: impl Into<Key>) -> Result<Option<Arc<K>>> {
         let informer = self.declared(&Kind::of::<K>())?;
-        Ok(informer.get(&key.into()).map(|object| object.decode()).transpose()?.map(Arc::new))
+        Ok(informer.get(&key.into()).map(|object| object.typed()).transpose()?)
     }
 }
 
@@ -104,8 +102,8 @@ impl<K: Object> Listed<K> {
     pub(crate) fn decode(cached: &[Arc<Cached>]) -> Listed<K> {
         let mut listed = Listed { objects: Vec::with_capacity(cached.len()), undecodable: Vec::new() };
         for object in cached {
-            match object.decode() {
-                Ok(object) => listed.objects.push(Arc::new(object)),
+            match object.typed() {
+                Ok(object) => listed.objects.push(object),
                 Err(error) => {
                     tracing::warn!(%error, "an object is left out of a list");
                     listed.undecodable.push(error);

@@ -87,7 +87,7 @@ pub(crate) trait Erased: Send + Sync {
 
 impl<R: Reconciler> Erased for R {
     fn reconcile<'a>(&'a self, object: Arc<Cached>, cx: &'a Context) -> BoxFuture<'a, Result<Action>> {
-        async move { Reconciler::reconcile(self, Arc::new(object.decode()?), cx).await }.boxed()
+        async move { Reconciler::reconcile(self, object.typed()?, cx).await }.boxed()
     }
 
     fn deleted<'a>(&'a self, key: &'a Key, cx: &'a Context) -> BoxFuture<'a, Result<Action>> {

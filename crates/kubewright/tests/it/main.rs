@@ -5,3 +5,4 @@ mod canned;
 mod controllers;
 mod informers;
 mod leaders;
+mod transport;

@@ -1,0 +1,189 @@
+//! The connections of a process to the API server. Requests share few of them: HTTP/2 where the server speaks it, so
+//! that a hundred watches do not take a hundred sockets and handshakes; HTTP/1.1 for what is upgraded to another
+//! protocol, and for servers that know nothing else. A connection that died without a word is noticed by pings.
+//!
+//! What never happens here: repeating a request, or judging it. Authentication and TLS are `kube`'s.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response, Uri, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ConfigExt};
+use parking_lot::Mutex;
+use rustls_pki_types::ServerName;
+use tower::{BoxError, Layer, Service};
+
+/// Watches on one connection. Servers allow 100 streams and up; what waits for a stream would wait for a watch to end.
+const WATCHES: usize = 64;
+/// How often an idle connection is tried.
+const PING: Duration = Duration::from_secs(15);
+/// How long the answer to a ping may take: with [`PING`], a dead connection is noticed within 45 s.
+const PONG: Duration = Duration::from_secs(30);
+/// Bytes that may be under way on one stream, and on a connection: a list of 10 MB takes few round trips.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+type Pool = legacy::Client<HttpsConnector<HttpConnector>, Body>;
+
+/// A client whose requests share connections.
+///
+/// # Errors
+/// When the certificates, keys or names of the configuration can't be used.
+pub(super) fn client(config: kube::Config) -> Result<kube::Client, kube::Error> {
+    if config.proxy_url.is_some() {
+        // kube knows the ways of proxies.
+        return kube::Client::try_from(config);
+    }
+    let transport = Transport::new(&config)?;
+    let service = config.extra_headers_layer()?.layer(transport);
+    let service = tower::util::option_layer(config.auth_layer()?).layer(service);
+    let service = config.base_uri_layer().layer(service);
+    Ok(kube::Client::new(service, config.default_namespace))
+}
+
+#[derive(Clone)]
+struct Transport {
+    /// For everything that ends soon.
+    calls: Pool,
+    /// For what is upgraded.
+    upgrades: Pool,
+    watches: Arc<Watches>,
+}
+
+/// Connections that hold watches, each with how many there are.
+struct Watches {
+    make: Box<dyn Fn() -> Pool + Send + Sync>,
+    pools: Mutex<Vec<(Pool, Weak<AtomicUsize>)>>,
+}
+
+/// A watch's place on a connection, as long as it lasts.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Watches {
+    /// A connection with room for another watch. Those without any are let go.
+    fn place(&self) -> (Pool, Place) {
+        let mut pools = self.pools.lock();
+        pools.retain(|(_, watches)| watches.strong_count() > 0);
+        for (pool, watches) in pools.iter() {
+            let Some(watches) = watches.upgrade() else { continue };
+            if watches.load(Ordering::Relaxed) < WATCHES {
+                watches.fetch_add(1, Ordering::Relaxed);
+                return (pool.clone(), Place(watches));
+            }
+        }
+        let (pool, watches) = ((self.make)(), Arc::new(AtomicUsize::new(1)));
+        pools.push((pool.clone(), Arc::downgrade(&watches)));
+        (pool, Place(watches))
+    }
+}
+
+impl Transport {
+    fn new(config: &kube::Config) -> Result<Transport, kube::Error> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(config.connect_timeout);
+        tcp.set_keepalive(Some(PING));
+        tcp.set_keepalive_interval(Some(PING));
+        tcp.set_keepalive_retries(Some(2));
+        let mut tls =
+            HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
+        if let Some(name) = &config.tls_server_name {
+            let name = ServerName::try_from(name.clone()).map_err(|error| {
+                kube::Error::Service(format!("the server name {name} of the kubeconfig: {error}").into())
+            })?;
+            tls = tls.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        let upgrades = legacy::Client::builder(TokioExecutor::new())
+            .build(config.rustls_https_connector_with_connector(tcp.clone())?);
+        let connector = tls.enable_all_versions().wrap_connector(tcp);
+        let make = move || {
+            legacy::Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .http2_keep_alive_interval(PING)
+                .http2_keep_alive_timeout(PONG)
+                .http2_keep_alive_while_idle(true)
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW)
+                .build(connector.clone())
+        };
+        let calls = make();
+        Ok(Transport {
+            calls,
+            upgrades,
+            watches: Arc::new(Watches { make: Box::new(make), pools: Mutex::default() }),
+        })
+    }
+}
+
+impl Service<Request<Body>> for Transport {
+    type Response = Response<Answer>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<Answer>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (pool, place) = if request.headers().contains_key(header::UPGRADE) {
+            (self.upgrades.clone(), None)
+        } else if is_watch(request.uri()) {
+            let (pool, place) = self.watches.place();
+            (pool, Some(place))
+        } else {
+            (self.calls.clone(), None)
+        };
+        let response = pool.request(request);
+        Box::pin(async move { Ok(response.await?.map(|body| Answer { body, _place: place })) })
+    }
+}
+
+fn is_watch(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch"))
+}
+
+/// The body of an answer, which holds a watch's place until it is dropped.
+struct Answer {
+    body: Incoming,
+    _place: Option<Place>,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
