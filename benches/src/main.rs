@@ -5,6 +5,7 @@
 
 mod cluster;
 mod kinds;
+mod runtime;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -29,14 +30,30 @@ enum What {
     Cluster,
     /// The built-in kinds: the catalogue at start, and a pod on its way to the store.
     Kinds,
+    /// The operator runtime against kube-runtime: memory, first sync, throughput, latency.
+    Runtime,
+    /// What `runtime` measures in processes of their own: bytes that a cached pod costs.
+    #[command(hide = true)]
+    Held {
+        /// Whose cache.
+        what: runtime::Held,
+        /// How many pods.
+        pods: usize,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let table = match cli.what {
-        What::Cluster => runtime.block_on(cluster::run())?,
+        What::Cluster => {
+            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cluster::run())?
+        }
         What::Kinds => kinds::run()?,
+        What::Runtime => runtime::run()?,
+        What::Held { what, pods } => {
+            println!("{}", runtime::hold(what, pods)?);
+            return Ok(());
+        }
     };
     println!("{table}");
     if let Some(file) = cli.json {
