@@ -1,6 +1,7 @@
 //! Quantities of resources (`resource.Quantity`): `500m`, `1Gi`, `1e3`. Parsing, the form that a server writes
 //! back, comparison and arithmetic, exact within 38 decimal digits and saturating beyond.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -45,7 +46,44 @@ pub struct Quantity {
     scale: i32,
     format: Format,
     /// The text it was read from, where that is written back as it is.
-    text: Option<Box<str>>,
+    text: Option<Spelling>,
+}
+
+/// A text, in place where it is short: quantities are read far more often than they are written.
+#[derive(Clone, Debug)]
+enum Spelling {
+    Short {
+        bytes: [u8; Spelling::SHORT],
+        length: u8,
+    },
+    /// With many leading zeros.
+    Long(Box<str>),
+}
+
+impl Spelling {
+    /// A sign, a point, 18 digits that count, a suffix.
+    const SHORT: usize = 22;
+
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; Self::SHORT];
+        match bytes.get_mut(..text.len()) {
+            Some(place) => {
+                place.copy_from_slice(text.as_bytes());
+                Self::Short { bytes, length: text.len() as u8 }
+            }
+            None => Self::Long(text.into()),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            // What was a text when it was put in is one.
+            Self::Short { bytes, length } => {
+                std::str::from_utf8(&bytes[..usize::from(*length)]).unwrap_or_default()
+            }
+            Self::Long(text) => text,
+        }
+    }
 }
 
 const DECIMAL: [(&str, i32); 10] =
@@ -78,64 +116,85 @@ impl FromStr for Quantity {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text.is_empty() {
-            return Err(Error::Format);
-        }
-        let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-        let negative = text.starts_with('-');
-        let (whole, rest) = split(unsigned, |b| b.is_ascii_digit());
-        let (fraction, rest) = match rest.strip_prefix('.') {
-            Some(rest) => split(rest, |b| b.is_ascii_digit()),
-            None => ("", rest),
-        };
-        let (letters, tail) = split(rest, |b| b"eEinumkKMGTP".contains(&b));
-        let digits = tail.strip_prefix(['+', '-']).unwrap_or(tail);
-        if !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Error::Format);
-        }
-        let found = suffix(&rest[..letters.len() + tail.len()]).ok_or(Error::Suffix)?;
-        // Without any digit the number is zero, as in Kubernetes.
-        let whole = whole.trim_start_matches('0');
-        let shifted = format!("{}{fraction}", if whole.is_empty() { "0" } else { whole });
-        let number: i128 = shifted.parse().map_err(|_| Error::Number)?;
-        let places = i32::try_from(fraction.len()).map_err(|_| Error::Number)?;
-        let (mut mantissa, mut scale, mut format) = match found {
-            Suffix::Ten(exponent, format) => (number, exponent - places, format),
-            Suffix::Two(bits) => {
-                (number.checked_mul(1 << bits).ok_or(Error::Number)?, -places, Format::BinarySi)
-            }
-        };
-        // Short enough numbers in a tidy form are written back as they came, as Kubernetes' fast path has it.
-        let length = shifted.len() as i32;
-        let tidy = match found {
-            Suffix::Ten(..) => {
-                length <= 18
-                    && scale >= NANO
-                    && scale % 3 == 0
-                    && !shifted.ends_with("000")
-                    && !shifted.starts_with('0')
-            }
-            Suffix::Two(bits) => {
-                let precision = 14 - length - (bits as i32 * 3) / 10;
-                fraction.is_empty() && precision >= 0 && number & 7 != 0
-            }
-        };
-        if scale < NANO {
-            mantissa = div_away(mantissa, pow10(NANO.abs_diff(scale)));
-            scale = NANO;
-        }
-        if format == Format::BinarySi {
-            let max = Self { mantissa: i128::from(i64::MAX), ..Self::default() };
-            let parsed = Self { mantissa, scale, ..Self::default() };
-            if parsed > max {
-                (mantissa, scale) = (max.mantissa, 0);
-            } else if mantissa != 0 && parsed < Self::new(1, Format::DecimalSi) {
-                format = Format::DecimalSi;
-            }
-        }
-        let sign = if negative { -1 } else { 1 };
-        Ok(Self { mantissa: sign * mantissa, scale, format, text: tidy.then(|| text.into()) })
+        let (quantity, tidy) = parse(text)?;
+        Ok(Self { text: tidy.then(|| Spelling::new(text)), ..quantity })
     }
+}
+
+/// Reads a quantity without its text, and whether that is written back as it came.
+fn parse(text: &str) -> Result<(Quantity, bool), Error> {
+    if text.is_empty() {
+        return Err(Error::Format);
+    }
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let negative = text.starts_with('-');
+    let (whole, rest) = split(unsigned, |b| b.is_ascii_digit());
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(rest) => split(rest, |b| b.is_ascii_digit()),
+        None => ("", rest),
+    };
+    let (letters, tail) = split(rest, |b| b"eEinumkKMGTP".contains(&b));
+    let digits = tail.strip_prefix(['+', '-']).unwrap_or(tail);
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Error::Format);
+    }
+    let found = suffix(&rest[..letters.len() + tail.len()]).ok_or(Error::Suffix)?;
+    // Without any digit the number is zero, as in Kubernetes.
+    let whole = Some(whole.trim_start_matches('0')).filter(|digits| !digits.is_empty()).unwrap_or("0");
+    let shifted = || whole.bytes().chain(fraction.bytes());
+    let number = number(shifted()).ok_or(Error::Number)?;
+    let places = i32::try_from(fraction.len()).map_err(|_| Error::Number)?;
+    let (mut mantissa, mut scale, mut format) = match found {
+        Suffix::Ten(exponent, format) => (number, exponent - places, format),
+        Suffix::Two(bits) => (number.checked_mul(1 << bits).ok_or(Error::Number)?, -places, Format::BinarySi),
+    };
+    // Short enough numbers in a tidy form are written back as they came, as Kubernetes' fast path has it.
+    let length = (whole.len() + fraction.len()) as i32;
+    let tidy = match found {
+        Suffix::Ten(..) => {
+            length <= 18
+                && scale >= NANO
+                && scale % 3 == 0
+                && shifted().rev().take_while(|digit| *digit == b'0').count() < 3
+                && whole != "0"
+        }
+        Suffix::Two(bits) => {
+            let precision = 14 - length - (bits as i32 * 3) / 10;
+            fraction.is_empty() && precision >= 0 && number & 7 != 0
+        }
+    };
+    if scale < NANO {
+        mantissa = div_away(mantissa, pow10(NANO.abs_diff(scale)));
+        scale = NANO;
+    }
+    if format == Format::BinarySi {
+        let max = Quantity { mantissa: i128::from(i64::MAX), ..Quantity::default() };
+        let parsed = Quantity { mantissa, scale, ..Quantity::default() };
+        if parsed > max {
+            (mantissa, scale) = (max.mantissa, 0);
+        } else if mantissa != 0 && parsed < Quantity::new(1, Format::DecimalSi) {
+            format = Format::DecimalSi;
+        }
+    }
+    let sign = if negative { -1 } else { 1 };
+    Ok((Quantity { mantissa: sign * mantissa, scale, format, text: None }, tidy))
+}
+
+/// The number that digits are; none past 38 of them.
+fn number(digits: impl Iterator<Item = u8>) -> Option<i128> {
+    let mut short: u64 = 0;
+    let mut long: Option<i128> = None;
+    for digit in digits {
+        let digit = digit - b'0';
+        match &mut long {
+            None => match short.checked_mul(10).and_then(|ten| ten.checked_add(digit.into())) {
+                Some(next) => short = next,
+                None => long = Some(i128::from(short).checked_mul(10)?.checked_add(digit.into())?),
+            },
+            Some(long) => *long = long.checked_mul(10)?.checked_add(digit.into())?,
+        }
+    }
+    Some(long.unwrap_or(short.into()))
 }
 
 /// 10^exponent; none past 38 digits.
@@ -175,6 +234,15 @@ impl Quantity {
             Value::String(text) => text.trim().parse(),
             other => other.to_string().parse(),
         }
+    }
+
+    /// The form that a server writes back; the text itself where that is it.
+    ///
+    /// # Errors
+    /// When the text is no quantity.
+    pub fn canonical(text: &str) -> Result<Cow<'_, str>, Error> {
+        let (quantity, tidy) = parse(text)?;
+        Ok(if tidy { Cow::Borrowed(text) } else { Cow::Owned(quantity.to_string()) })
     }
 
     /// The family of suffixes.
@@ -324,8 +392,8 @@ impl Ord for Quantity {
 impl fmt::Display for Quantity {
     /// The form that a server writes back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(text) = &self.text {
-            return f.write_str(text);
+        if let Some(spelling) = &self.text {
+            return f.write_str(spelling.text());
         }
         if self.is_zero() {
             return f.write_str("0");
@@ -410,8 +478,12 @@ mod tests {
             ("1Mi", "1Mi"),
             ("1025Ki", "1025Ki"),
             ("1e4", "10e3"),
+            ("00000000000000000000000000001Gi", "00000000000000000000000000001Gi"),
+            ("123456789012345678", "123456789012345678"),
+            ("36893488147419103233", "36893488147419103233"),
         ] {
             assert_eq!(canonical(text), expected, "{text}");
+            assert_eq!(Quantity::canonical(text).unwrap(), expected, "{text}");
         }
     }
 

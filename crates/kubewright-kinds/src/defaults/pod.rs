@@ -182,10 +182,17 @@ fn pull_policy(image: &str) -> &'static str {
 
 /// Requests that are not stated equal the limits; in pods only, never in templates.
 fn requests_from_limits(resources: &mut Map<String, Value>) {
-    let Some(Value::Object(limits)) = resources.get("limits").cloned() else { return };
-    let Some(requests) = crate::fields::member_made(resources, "requests") else { return };
-    for (name, value) in limits {
-        requests.entry(name).or_insert(value);
+    let Some(Value::Object(limits)) = resources.get("limits") else { return };
+    let requests = resources.get("requests").and_then(Value::as_object);
+    let unstated = |name: &String| requests.is_none_or(|requests| !requests.contains_key(name));
+    let implied: Vec<(String, Value)> = limits
+        .iter()
+        .filter(|(name, _)| unstated(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    // Requests are made even where there is nothing to put into them.
+    if let Some(requests) = crate::fields::member_made(resources, "requests") {
+        requests.extend(implied);
     }
 }
 

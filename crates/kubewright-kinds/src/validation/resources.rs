@@ -2,6 +2,7 @@
 
 use kubewright_machinery::field::{Error, Path};
 use kubewright_machinery::names;
+use kubewright_machinery::quantity::Quantity;
 use serde_json::Value;
 
 use super::checks;
@@ -140,13 +141,16 @@ pub(super) fn quota_name(value: &str, path: &Path<'_>, e: &mut Errors) {
     }
 }
 
-/// The amount of a resource: not negative, and whole where only whole ones exist.
-pub(super) fn amount(name: &str, value: &Value, path: &Path<'_>, e: &mut Errors) {
-    checks::non_negative_quantity(value, path, e);
+/// The amount of a resource: not negative, and whole where only whole ones exist. Gives it.
+pub(super) fn amount(name: &str, value: &Value, path: &Path<'_>, e: &mut Errors) -> Quantity {
     let quantity = checks::quantity(value);
-    if is_integer(name) && !quantity.is_integer() {
+    if quantity.signum() < 0 {
+        e.invalid(path, quantity.to_string(), checks::NEGATIVE);
+    }
+    if !quantity.is_integer() && is_integer(name) {
         e.invalid(path, quantity.to_string(), "must be an integer");
     }
+    quantity
 }
 
 /// Whose requirements are checked.
@@ -176,10 +180,11 @@ pub(super) fn requirements(requirements: &Value, of: Of, claims: &[&str], path: 
     };
     let (limits_path, requests_path) = (path.child("limits"), path.child("requests"));
     let (mut compute, mut huge) = (false, false);
+    let mut limits: Vec<(&str, Quantity)> = Vec::new();
     for (name, value) in requirements.entries("limits") {
         let item = limits_path.key(name);
         name_check(name, &item, e);
-        amount(name, value, &item, e);
+        limits.push((name, amount(name, value, &item, e)));
         if is_hugepages(name) {
             huge = true;
             hugepages(name, value, &item, e);
@@ -189,17 +194,16 @@ pub(super) fn requirements(requirements: &Value, of: Of, claims: &[&str], path: 
     for (name, value) in requirements.entries("requests") {
         let item = requests_path.key(name);
         name_check(name, &item, e);
-        amount(name, value, &item, e);
-        let request = checks::quantity(value);
-        match requirements.sub("limits").some(name).map(checks::quantity) {
-            Some(limit) if request != limit && !is_overcommit_allowed(name) => {
+        let request = amount(name, value, &item, e);
+        match limits.iter().find(|(limited, _)| *limited == name).map(|(_, limit)| limit) {
+            Some(limit) if request != *limit && !is_overcommit_allowed(name) => {
                 e.invalid(
                     &requests_path,
                     request.to_string(),
                     format!("must be equal to {name} limit of {limit}"),
                 );
             }
-            Some(limit) if request > limit => {
+            Some(limit) if request > *limit => {
                 let detail = format!("must be less than or equal to {name} limit of {limit}");
                 e.invalid(&requests_path, request.to_string(), detail);
             }

@@ -86,8 +86,14 @@ pub(super) fn volumes<'a>(
 
 fn source(volume: &Value, name: &str, pod: Option<&str>, path: &Path<'_>, e: &mut Errors) {
     let mut found = false;
-    for (kind, too_many, below) in SOURCES {
-        let Some(source) = volume.some(kind) else { continue };
+    // A volume has one or two fields: to look for these among all types is less than the other way round.
+    let place = |field: &str| SOURCES.iter().position(|(kind, ..)| *kind == field);
+    let fields = volume.as_object().into_iter().flatten().filter(|(_, source)| !source.is_null());
+    let mut stated: Vec<(usize, &Value)> =
+        fields.filter_map(|(field, source)| Some((place(field)?, source))).collect();
+    stated.sort_unstable_by_key(|(place, _)| *place);
+    for (place, source) in stated {
+        let (kind, too_many, below) = SOURCES[place];
         if found {
             e.forbidden(&path.child(too_many), "may not specify more than 1 volume type");
         } else {

@@ -135,11 +135,19 @@ impl<'a> Text<'a> {
         Ok(Token::Number(self.since(start)))
     }
 
-    /// Goes over what stands for itself in a string.
+    /// Goes over what stands for itself in a string, eight bytes at a time.
     fn plain(&mut self) {
-        let rest = &self.bytes[self.at..];
         let ends = |b: &u8| *b == b'"' || *b == b'\\' || *b < 0x20;
-        self.at += rest.iter().position(ends).unwrap_or(rest.len());
+        let rest = &self.bytes[self.at..];
+        let (words, tail) = rest.as_chunks::<8>();
+        for (i, word) in words.iter().enumerate() {
+            let ends = ends_in(u64::from_le_bytes(*word));
+            if ends != 0 {
+                self.at += i * 8 + (ends.trailing_zeros() / 8) as usize;
+                return;
+            }
+        }
+        self.at += words.len() * 8 + tail.iter().position(ends).unwrap_or(tail.len());
     }
 
     fn string(&mut self) -> Result<Cow<'a, str>, Error> {
@@ -218,6 +226,18 @@ impl<'a> Text<'a> {
         }
         Ok(value)
     }
+}
+
+/// A set bit for the first of eight bytes that ends what stands for itself in a string: a quote, a backslash or a control
+/// character. The bits after the first mean nothing: a borrow can have made them.
+fn ends_in(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word;
+    let control = less(word, 0x20);
+    let quote = less(word ^ (ONES * b'"' as u64), 1);
+    let backslash = less(word ^ (ONES * b'\\' as u64), 1);
+    (control | quote | backslash) & HIGH
 }
 
 impl<'a> Reader<'a> for Text<'a> {

@@ -23,6 +23,7 @@ pub(super) fn decode<'a>(reader: impl Reader<'a>, schema: Option<&Schema>) -> Re
         reader,
         path: Vec::new(),
         structs: Vec::new(),
+        items: Vec::new(),
         strict: Vec::new(),
         saved: None,
         fatal: None,
@@ -47,8 +48,10 @@ enum Step<'a> {
 struct Decoder<'a, 's, R> {
     reader: R,
     path: Vec<Step<'a>>,
-    /// The names of the structs that are being decoded.
+    /// The types of the structs that are being decoded.
     structs: Vec<&'s str>,
+    /// The items so far of the lists that are being decoded, outer lists first: a list is made when its length is known.
+    items: Vec<Value>,
     strict: Vec<String>,
     saved: Option<Error>,
     fatal: Option<Error>,
@@ -109,7 +112,10 @@ impl<'a, 's, R: Reader<'a>> Decoder<'a, 's, R> {
             })
             .collect();
         let place = match self.structs.last() {
-            Some(name) if !fields.is_empty() => format!("struct field {name}.{}", fields.join(".")),
+            Some(name) if !fields.is_empty() => {
+                let name = name.rsplit('.').next().unwrap_or_default();
+                format!("struct field {name}.{}", fields.join("."))
+            }
             _ => "value".to_string(),
         };
         self.saved.get_or_insert(Error::Type { found, place, expected: go_type(schema) });
@@ -138,14 +144,7 @@ impl<'a, 's, R: Reader<'a>> Decoder<'a, 's, R> {
                 }
             },
             Token::String(text) => Value::String(text.into_owned()),
-            Token::Array => {
-                let mut out = Vec::new();
-                while self.reader.item()? {
-                    let value = self.within(Step::Index(out.len()), Self::any)?;
-                    out.push(value);
-                }
-                Value::Array(out)
-            }
+            Token::Array => self.list(Self::any)?,
             Token::Object => self.members(Self::any)?,
         })
     }
@@ -192,7 +191,10 @@ impl<'a, 's, R: Reader<'a>> Decoder<'a, 's, R> {
                 None => self.refuse(Token::Number(raw), schema),
             },
             (Some(Type::Boolean), Token::Bool(b)) => Ok(Some(Value::Bool(b))),
-            (Some(Type::Array), Token::Array) => self.items(schema).map(Some),
+            (Some(Type::Array), Token::Array) => match schema.items.as_deref() {
+                Some(item) => self.list(|d| Ok(d.typed(item)?.unwrap_or_else(|| zero(item)))).map(Some),
+                None => self.list(Self::any).map(Some),
+            },
             (Some(Type::Object), Token::Object) if !schema.properties.is_empty() => {
                 self.fields(schema).map(Some)
             }
@@ -230,13 +232,13 @@ impl<'a, 's, R: Reader<'a>> Decoder<'a, 's, R> {
 
     fn quantity(&mut self, token: Token<'a>) -> Result<Option<Value>, Error> {
         self.reader.skip(&token)?;
-        let parsed = match &token {
-            Token::String(text) => text.trim().parse::<Quantity>(),
-            Token::Number(raw) => raw.parse(),
-            _ => Err(crate::quantity::Error::Format),
+        let text = match &token {
+            Token::String(text) => text.trim(),
+            Token::Number(raw) => raw,
+            _ => "",
         };
-        Ok(match parsed {
-            Ok(quantity) => Some(quantity.to_string().into()),
+        Ok(match Quantity::canonical(text) {
+            Ok(text) => Some(text.into_owned().into()),
             Err(error) => {
                 self.fail(error);
                 None
@@ -270,27 +272,24 @@ impl<'a, 's, R: Reader<'a>> Decoder<'a, 's, R> {
         }
     }
 
-    fn items(&mut self, schema: &'s Schema) -> Result<Value, Error> {
-        let mut out = Vec::new();
+    fn list(&mut self, decode: impl Fn(&mut Self) -> Result<Value, Error>) -> Result<Value, Error> {
+        let start = self.items.len();
         while self.reader.item()? {
-            let value = self.within(Step::Index(out.len()), |d| match schema.items.as_deref() {
-                Some(item) => Ok(d.typed(item)?.unwrap_or_else(|| zero(item))),
-                None => d.any(),
-            })?;
-            out.push(value);
+            let value = self.within(Step::Index(self.items.len() - start), &decode)?;
+            self.items.push(value);
         }
-        Ok(Value::Array(out))
+        Ok(Value::Array(self.items.drain(start..).collect()))
     }
 
     fn fields(&mut self, schema: &'s Schema) -> Result<Value, Error> {
         if let Some(name) = &schema.name {
-            self.structs.push(name.rsplit('.').next().unwrap_or_default());
+            self.structs.push(name);
         }
         let mut out = Map::new();
         // Fields that were there without a value.
         let mut hollow: Vec<Cow<'a, str>> = Vec::new();
         while let Some(key) = self.reader.key()? {
-            let Some(property) = schema.properties.get(&*key) else {
+            let Some(property) = schema.properties.get(&key) else {
                 if schema.preserve_unknown_fields {
                     let value = self.within(Step::Field(key.clone()), Self::any)?;
                     out.insert(key.into_owned(), value);

@@ -24,8 +24,8 @@ pub fn canonicalize(object: &mut Value, schema: &Schema) {
 }
 
 /// Brings an object to its canonical form but for empty lists and maps, which defaulting may look at. Returns whether
-/// there are any that [`omit_empty`] has to drop afterwards. Cost: a look-up for each field that is there, and a glance at
-/// each field that its types have.
+/// there are any that [`omit_empty`] has to drop afterwards. Cost: a look-up for each field that is there, and one
+/// for each that its types write when it is absent.
 pub fn complete(object: &mut Value, schema: &Schema) -> bool {
     let mut walk = Walk { empty: false };
     walk.value(object, schema, 0);
@@ -141,15 +141,22 @@ impl Walk {
     }
 
     fn fields(&mut self, map: &mut Map<String, Value>, schema: &Schema, depth: usize) {
-        map.retain(|name, value| {
-            let Some(field) = schema.properties.get(name.as_str()) else { return true };
+        // Few objects have something to drop: walking is cheaper than retaining.
+        let mut drops = false;
+        for (name, value) in map.iter_mut() {
+            let Some(field) = schema.properties.get(name) else { continue };
             if !value.is_null() {
                 self.value(value, field, depth + 1);
             }
-            self.keeps(value, field)
-        });
-        for (name, field) in &schema.properties {
-            if (field.default.is_none() && field.zero != Zero::Write) || map.contains_key(&**name) {
+            drops |= !self.keeps(value, field);
+        }
+        if drops {
+            map.retain(|name, value| {
+                schema.properties.get(name).is_none_or(|field| self.keeps(value, field))
+            });
+        }
+        for (name, field) in schema.properties.written() {
+            if map.contains_key(name) {
                 continue;
             }
             let value = match &field.default {
@@ -162,7 +169,7 @@ impl Walk {
                 None => zero_of(field),
             };
             if field.zero != Zero::Drop || !is_zero(&value) {
-                map.insert(name.to_string(), value);
+                map.insert(name.into(), value);
             }
         }
     }
@@ -216,12 +223,17 @@ fn is_zero(value: &Value) -> bool {
 fn spell(value: &mut Value, schema: &Schema) {
     match schema.format.as_deref() {
         Some("quantity") => {
-            if let Ok(quantity) = Quantity::from_value(value) {
-                let canonical = quantity.to_string();
-                if value.as_str() != Some(&canonical) {
-                    *value = canonical.into();
-                }
-            }
+            let canonical = match &*value {
+                Value::String(text) => match Quantity::canonical(text.trim()) {
+                    Ok(canonical) if canonical != *text => canonical.into_owned(),
+                    _ => return,
+                },
+                number => match Quantity::from_value(number) {
+                    Ok(quantity) => quantity.to_string(),
+                    Err(_) => return,
+                },
+            };
+            *value = canonical.into();
         }
         Some("date-time") => {
             let Some(text) = value.as_str() else { return };

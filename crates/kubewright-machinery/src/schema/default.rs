@@ -35,9 +35,9 @@ fn prune_nulls(value: &mut Value, schema: Option<&Schema>) {
 pub fn fill(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(fields) => {
-            for (name, property) in &schema.properties {
+            for (name, property) in schema.properties.written() {
                 let Some(default) = property.default.as_deref() else { continue };
-                match fields.get_mut(&**name) {
+                match fields.get_mut(name) {
                     None => {
                         fields.insert(name.to_string(), default.clone());
                     }

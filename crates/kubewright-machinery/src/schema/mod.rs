@@ -4,7 +4,6 @@
 //! The same facts serve pruning, defaulting, validation, strict decoding, strategic merge,
 //! server-side apply and OpenAPI. A schema is immutable and shared; nothing here does I/O.
 
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -18,10 +17,13 @@ pub mod format;
 pub mod list_map;
 pub mod object_meta;
 pub mod openapi;
+mod properties;
 pub mod prune;
 pub mod re2;
 pub mod structural;
 pub mod validate;
+
+pub use properties::Properties;
 
 #[cfg(test)]
 mod property_tests;
@@ -149,7 +151,7 @@ pub struct Schema {
     /// The default for an absent value.
     pub default: Option<Box<Value>>,
     /// Fields of an object.
-    pub properties: BTreeMap<Box<str>, SchemaRef>,
+    pub properties: Properties,
     /// Values of a map. `additionalProperties: true` is [`Schema::untyped`].
     pub additional: Option<SchemaRef>,
     /// `additionalProperties: false`: other fields are invalid (they are not pruned).

@@ -222,7 +222,7 @@ impl Writer {
             .iter()
             .filter(|name| {
                 !v2 || !(nullable_values
-                    || (!bare && schema.properties.get(*name).is_some_and(|p| p.nullable)))
+                    || (!bare && schema.properties.get(name).is_some_and(|p| p.nullable)))
             })
             .map(|name| Value::from(&**name))
             .collect();
