@@ -66,13 +66,23 @@ impl Parts {
         self.added.1.push((element.clone(), below));
     }
 
-    fn change(&mut self, element: &PathElement, found: Both) {
+    /// `element` is made only where something differs: most of an object stays as it is.
+    fn change(&mut self, element: impl FnOnce() -> PathElement, found: Both) {
+        if !found.modified && found.below.is_same() {
+            return;
+        }
+        let element = element();
         if found.modified {
             self.modified.0.push(element.clone());
         }
-        self.removed.1.push((element.clone(), found.below.removed));
-        self.modified.1.push((element.clone(), found.below.modified));
-        self.added.1.push((element.clone(), found.below.added));
+        let Comparison { removed, modified, added } = found.below;
+        for (below, children) in
+            [(removed, &mut self.removed.1), (modified, &mut self.modified.1), (added, &mut self.added.1)]
+        {
+            if !below.is_empty() {
+                children.push((element.clone(), below));
+            }
+        }
     }
 
     fn finish(self) -> Comparison {
@@ -129,12 +139,12 @@ fn walk(ty: Ty<'_>, kind: Kind, old: &Value, new: &Value) -> Both {
 fn map(ty: Ty<'_>, before: &Map<String, Value>, after: &Map<String, Value>) -> Comparison {
     let mut parts = Parts::default();
     for (name, old) in before {
-        let element = PathElement::field(name);
+        let element = || PathElement::field(name);
         let child = ty.child(name);
         match (after.get(name), child) {
-            (None, _) => parts.remove(&element, child.map_or(Set::EMPTY, |child| all_below(child.ty, old))),
-            (Some(new), Some(child)) => parts.change(&element, both(child.ty, old, new)),
-            (Some(new), None) => parts.change(&element, leaf(old, new)),
+            (None, _) => parts.remove(&element(), child.map_or(Set::EMPTY, |child| all_below(child.ty, old))),
+            (Some(new), Some(child)) => parts.change(element, both(child.ty, old, new)),
+            (Some(new), None) => parts.change(element, leaf(old, new)),
         }
     }
     for (name, new) in after {
@@ -162,13 +172,13 @@ fn list(ty: Ty<'_>, before: &[Value], after: &[Value]) -> Comparison {
     let mut parts = Parts::default();
     for (element, (old, new)) in &items {
         match (old.as_slice(), new.as_slice()) {
-            ([old], [new]) => parts.change(element, both(list.item, old, new)),
+            ([old], [new]) => parts.change(|| element.clone(), both(list.item, old, new)),
             ([old], []) => parts.remove(element, all_below(list.item, old)),
             ([], [new]) => parts.add(element, all_below(list.item, new)),
             // Items that can't be told apart are one thing.
             ([_, _, ..], [_, _, ..]) => {
                 let same = old.len() == new.len() && old.iter().zip(new).all(|(a, b)| value::equal(a, b));
-                parts.change(element, Both { modified: !same, below: Comparison::default() });
+                parts.change(|| element.clone(), Both { modified: !same, below: Comparison::default() });
             }
             (_, [new]) => {
                 parts.add(element, all_below(list.item, new));
