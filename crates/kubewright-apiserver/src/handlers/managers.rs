@@ -7,11 +7,15 @@ use kubewright_machinery::fieldset::{self, FieldManager, SameInAllVersions};
 use serde_json::Value;
 
 use super::Call;
+use crate::resources::Table;
 
 /// The field manager for writes through this endpoint.
-pub(super) fn of(call: &Call) -> FieldManager {
+pub(super) fn of(call: &Call) -> Arc<FieldManager> {
+    call.core.table().field_manager(&call.resource, call.subresource, |table| made(call, table))
+}
+
+fn made(call: &Call, table: &Table) -> FieldManager {
     let resource = &call.resource;
-    let table = call.core.table();
     let versions = table
         .resources()
         .iter()

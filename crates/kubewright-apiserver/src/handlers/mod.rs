@@ -72,33 +72,17 @@ pub(crate) async fn dispatch(
     info: RequestInfo,
     parts: Parts,
     body: RequestBody,
-) -> Result<Response, Status> {
-    if !table.has_version(&info.group, &info.version) {
-        return if info.group.is_empty() || table.has_group(&info.group) {
-            Err(Status::path_not_found())
-        } else {
-            Ok(respond::not_found_text())
-        };
+) -> Response {
+    if !table.has_version(&info.group, &info.version)
+        && !info.group.is_empty()
+        && !table.has_group(&info.group)
+    {
+        return respond::not_found_text();
     }
-    let resource =
-        table.lookup(&info.group, &info.version, &info.resource).ok_or_else(Status::path_not_found)?;
-    let resource = Arc::clone(resource);
-    let subresource = match &*info.subresource {
-        "" => None,
-        name => {
-            let found = resource.subresources.iter().position(|s| &*s.name == name);
-            Some(found.ok_or_else(Status::path_not_found)?)
-        }
+    let (resource, subresource) = match serving(&table, &info, &parts.method) {
+        Ok(found) => found,
+        Err(status) => return respond::failure(&parts.headers, &info.query, &status),
     };
-    if resource.namespaced != info.in_namespace {
-        // Namespaced collections can be read over all namespaces; everything else needs its scope.
-        if info.in_namespace || info.has_name_in_path() {
-            return Err(Status::path_not_found());
-        }
-        if !matches!(parts.method, Method::GET | Method::HEAD) {
-            return Err(Status::method_not_allowed());
-        }
-    }
     let head = Head::new(&resource.kind, &resource.api_version());
     let call = Call {
         core: Arc::clone(core),
@@ -125,7 +109,34 @@ pub(crate) async fn dispatch(
             response.headers_mut().append(http::header::WARNING, header);
         }
     }
-    Ok(response)
+    response
+}
+
+/// The resource of a request, and the place of its subresource there.
+fn serving(
+    table: &Table,
+    info: &RequestInfo,
+    method: &Method,
+) -> Result<(Arc<Resource>, Option<usize>), Status> {
+    let found = table.lookup(&info.group, &info.version, &info.resource);
+    let resource = Arc::clone(found.ok_or_else(Status::path_not_found)?);
+    let subresource = match &*info.subresource {
+        "" => None,
+        name => {
+            let found = resource.subresources.iter().position(|s| &*s.name == name);
+            Some(found.ok_or_else(Status::path_not_found)?)
+        }
+    };
+    if resource.namespaced != info.in_namespace {
+        // Namespaced collections can be read over all namespaces; everything else needs its scope.
+        if info.in_namespace || info.has_name_in_path() {
+            return Err(Status::path_not_found());
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Status::method_not_allowed());
+        }
+    }
+    Ok((resource, subresource))
 }
 
 impl Call {

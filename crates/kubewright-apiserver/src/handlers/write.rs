@@ -3,7 +3,7 @@
 //! change → managedFields → mutating admission → reserve → prepare → validate → validating admission → store
 //! (compare-and-swap, tried again with the newest object when somebody else was faster).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use kubewright_machinery::field::{self, Path};
@@ -55,8 +55,8 @@ pub(super) struct Writer<'c> {
     pub call: &'c Call,
     pub options: WriteOptions,
     /// Options of a create, and of an update, as admission sees them.
-    create_options: Value,
-    update_options: Value,
+    create_options: OnceLock<Value>,
+    update_options: OnceLock<Value>,
     /// What a strict decoder says of the patch.
     pub patch_faults: Vec<String>,
     pub strategy: Arc<dyn Strategy>,
@@ -127,8 +127,8 @@ impl<'c> Writer<'c> {
         };
         Self {
             call,
-            create_options: options.to_object("CreateOptions"),
-            update_options: options.to_object("UpdateOptions"),
+            create_options: OnceLock::new(),
+            update_options: OnceLock::new(),
             options,
             patch_faults: Vec::new(),
             strategy: Arc::clone(strategy),
@@ -152,7 +152,11 @@ impl<'c> Writer<'c> {
     }
 
     fn options_of(&self, operation: Operation) -> &Value {
-        if operation == Operation::Create { &self.create_options } else { &self.update_options }
+        let (made, kind) = match operation {
+            Operation::Create => (&self.create_options, "CreateOptions"),
+            _ => (&self.update_options, "UpdateOptions"),
+        };
+        made.get_or_init(|| self.options.to_object(kind))
     }
 
     /// Runs the plugins over the object.

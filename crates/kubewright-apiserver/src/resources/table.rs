@@ -4,18 +4,37 @@
 //! whole; resources that did not change keep their `Arc`, which is how watches tell that theirs still holds.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+
+use kubewright_machinery::fieldset::FieldManager;
+use parking_lot::RwLock;
 
 use super::Resource;
 use crate::aggregation::Remote;
 
 /// All resources by (group, version, plural).
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Table {
     resources: Vec<Arc<Resource>>,
     index: HashMap<Box<str>, HashMap<Box<str>, Vec<usize>>>,
     remotes: Vec<Arc<Remote>>,
     serial: u64,
+    managers: FieldManagers,
+}
+
+/// The field managers that writes have needed, by resource and subresource: they know all versions of a kind, so that
+/// they hold as long as the table.
+#[derive(Default)]
+struct FieldManagers(RwLock<HashMap<(usize, Option<usize>), Kept>>);
+
+/// A field manager with its resource, which is kept so that its address stays its own.
+type Kept = (Arc<Resource>, Arc<FieldManager>);
+
+impl fmt::Debug for FieldManagers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FieldManagers({})", self.0.read().len())
+    }
 }
 
 impl Table {
@@ -79,6 +98,22 @@ impl Table {
     /// All of them, in the order of publication.
     pub fn resources(&self) -> &[Arc<Resource>] {
         &self.resources
+    }
+
+    /// The field manager of a resource's endpoint; `make` makes it for the first write.
+    pub(crate) fn field_manager(
+        &self,
+        resource: &Arc<Resource>,
+        subresource: Option<usize>,
+        make: impl FnOnce(&Self) -> FieldManager,
+    ) -> Arc<FieldManager> {
+        let key = (Arc::as_ptr(resource) as usize, subresource);
+        if let Some((_, manager)) = self.managers.0.read().get(&key) {
+            return Arc::clone(manager);
+        }
+        let manager = Arc::new(make(self));
+        self.managers.0.write().insert(key, (Arc::clone(resource), Arc::clone(&manager)));
+        manager
     }
 
     /// A number that grows with each publication.

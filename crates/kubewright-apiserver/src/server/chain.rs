@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use http::HeaderMap;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use http::request::Parts;
 use kubewright_machinery::status::Status;
@@ -34,17 +35,18 @@ pub(super) async fn handle(
     let info = RequestInfo::new(&parts.method, &parts.uri);
     let head = parts.method == http::Method::HEAD;
     let long_running = info.is_long_running();
-    let (path, headers) = (info.path.clone(), parts.headers.clone());
+    let uri = parts.uri.clone();
     let mut trail = None;
     let steps = steps(core, identity, info, parts, body, &audit_id, &mut trail);
     let answered = AssertUnwindSafe(steps).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
-        tracing::error!(path, "a request panicked");
+        tracing::error!(path = uri.path(), "a request panicked");
         if let Some(trail) = trail.take() {
             trail.panicked(core.now());
         }
         let status = Status::internal("the server panicked while handling the request");
-        respond::failure(&headers, &crate::request::Query::default(), &status)
+        // The request is gone with what it accepts; everybody reads JSON.
+        respond::failure(&HeaderMap::new(), &crate::request::Query::default(), &status)
     });
     let out = response.headers_mut();
     out.insert(AUDIT_ID, audit_id);
@@ -136,11 +138,7 @@ async fn steps(
             None => respond::not_found_text(),
         };
     }
-    let (headers, query) = (parts.headers.clone(), info.query.clone());
-    match handlers::dispatch(core, table, user, info, parts, body).await {
-        Ok(response) => response,
-        Err(status) => respond::failure(&headers, &query, &status),
-    }
+    handlers::dispatch(core, table, user, info, parts, body).await
 }
 
 /// The attributes of a request for authorizers.

@@ -1,5 +1,6 @@
 //! What a server is made of: everything it needs from outside, injected.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,9 +47,34 @@ impl Default for SystemEntropy {
 }
 
 impl Entropy for SystemEntropy {
+    /// Asks the operating system for many bytes at once: every request takes some, and a call costs more than they do.
     fn fill(&self, buffer: &mut [u8]) {
-        self.0.secure_random.fill(buffer).expect("the operating system gives random bytes");
+        let ask = |bytes: &mut [u8]| {
+            self.0.secure_random.fill(bytes).expect("the operating system gives random bytes");
+        };
+        if buffer.len() > POOL {
+            return ask(buffer);
+        }
+        KEPT.with_borrow_mut(|(pool, left)| {
+            if *left < buffer.len() {
+                ask(pool);
+                *left = POOL;
+            }
+            let taken = &mut pool[*left - buffer.len()..*left];
+            buffer.copy_from_slice(taken);
+            // What was given out is not kept.
+            taken.fill(0);
+            *left -= buffer.len();
+        });
     }
+}
+
+/// Random bytes that a thread keeps for later.
+const POOL: usize = 1024;
+
+thread_local! {
+    /// The bytes and how many of them, at the front, nobody has got yet.
+    static KEPT: RefCell<([u8; POOL], usize)> = const { RefCell::new(([0; POOL], 0)) };
 }
 
 /// What `/version` says.
@@ -132,5 +158,26 @@ impl ServerConfig {
             max_in_flight: 600,
             min_watch_timeout: Duration::from_secs(1800),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn random_bytes_are_given_out_once() {
+        let entropy = SystemEntropy::default();
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 * POOL / 16 {
+            let mut bytes = [0; 16];
+            entropy.fill(&mut bytes);
+            assert!(seen.insert(bytes), "no sixteen bytes come twice");
+        }
+        let mut many = vec![0; POOL + 1];
+        entropy.fill(&mut many);
+        assert!(many.iter().any(|byte| *byte != 0));
     }
 }
