@@ -3,6 +3,7 @@
 //! Each prints one row a measurement: its name, unit, number of samples, our median (and p99 for latencies), the peer's
 //! in the same run or, marked so, as recorded, and the ratio. With `--require` it fails where a row misses its aim.
 
+mod apiserver;
 mod cluster;
 mod kinds;
 mod runtime;
@@ -26,6 +27,8 @@ struct Cli {
 /// What is measured.
 #[derive(Subcommand)]
 enum What {
+    /// The API server on a socket beside a bare hyper server: get, list, create, and events to watchers.
+    Apiserver,
     /// The binary `kubewright cluster`: time to ready, memory at rest, after 10 000 custom resources, after compaction.
     Cluster,
     /// The built-in kinds: the catalogue at start, and a pod on its way to the store.
@@ -44,10 +47,10 @@ enum What {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let table = match cli.what {
-        What::Cluster => {
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cluster::run())?
-        }
+        What::Apiserver => runtime()?.block_on(apiserver::run())?,
+        What::Cluster => runtime()?.block_on(cluster::run())?,
         What::Kinds => kinds::run()?,
         What::Runtime => runtime::run()?,
         What::Held { what, pods } => {
