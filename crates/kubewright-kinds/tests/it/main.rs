@@ -7,5 +7,6 @@ mod judge;
 mod owners;
 mod protobuf;
 mod replay;
+mod schemas;
 mod server;
 mod writes;
