@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::access::AccessArgs;
+
 /// Extend Kubernetes in Rust: clusters in milliseconds, operators from scaffold to package.
 #[derive(Debug, Parser)]
 #[command(name = "kubewright", version, propagate_version = true)]
@@ -40,12 +42,12 @@ pub struct ClusterArgs {
     /// Number of simulated nodes.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub nodes: usize,
-    /// Static bearer tokens: CSV lines of `token,user,uid,"group1,group2"`.
-    #[arg(long, value_name = "FILE")]
-    pub token_auth_file: Option<PathBuf>,
     /// Range that cluster IPs of Services are taken from.
     #[arg(long, default_value = "10.0.0.0/24", value_name = "CIDR")]
     pub service_cluster_ip_range: String,
+    /// Admission plugins to run that do not by themselves, by their Kubernetes names.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub enable_admission_plugins: Vec<String>,
     /// Admission plugins to leave out, by their Kubernetes names.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub disable_admission_plugins: Vec<String>,
@@ -58,6 +60,8 @@ pub struct ClusterArgs {
     /// How to print what programs may want to read.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// `dev` takes what `cluster` takes, and a project.

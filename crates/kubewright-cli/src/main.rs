@@ -3,6 +3,7 @@
 //! Data goes to stdout, progress to stderr; the exit code is 0 for success, 1 for a failure that is explained
 //! on stderr, 2 for wrong usage. Nothing here knows the semantics of Kubernetes: that is in the crates below.
 
+mod access;
 mod args;
 mod authority;
 mod cluster;

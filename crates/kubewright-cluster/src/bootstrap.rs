@@ -7,9 +7,8 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::PostParams;
-use kubewright_apiserver::authn::{Issuer, SigningKey, TokenRequests};
-use kubewright_apiserver::authz::rbac::{Masters, Rbac};
-use kubewright_apiserver::server::{ISSUER, Server, ServerConfig};
+use kubewright_apiserver::authn::TokenRequests;
+use kubewright_apiserver::server::{Server, ServerConfig};
 use kubewright_kinds::{Options, admission, bootstrap, initial};
 
 use crate::config::first;
@@ -21,21 +20,13 @@ pub(crate) fn kinds(
     config: &ClusterConfig,
     service_range: Ipv4Net,
 ) -> Result<(), ClusterError> {
-    let key = SigningKey::generate().map_err(ClusterError::TokenKey)?;
-    let issuer = Arc::new(Issuer::new(ISSUER, key));
-    let tokens = Arc::new(TokenRequests(Arc::clone(&issuer)));
-    let options = Options {
-        token: Some(tokens),
-        connect: Arc::new(nodes::Simulated),
-        ..Options::new(service_range.into())
-    };
-    server.authenticators.push(Arc::clone(&issuer) as _);
-    server.issuer = Some(issuer);
+    let tokens = server.issuer.as_ref().map(|issuer| Arc::new(TokenRequests(Arc::clone(issuer))) as _);
+    let options =
+        Options { token: tokens, connect: Arc::new(nodes::Simulated), ..Options::new(service_range.into()) };
     server.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
     server.body_decoders.push(Arc::new(kubewright_kinds::protobuf::Protobuf));
-    server.admission =
-        admission::plugins(Vec::new(), &[], &config.disabled_admission).map_err(ClusterError::Admission)?;
-    server.authorizers = vec![Arc::new(Masters), Arc::new(Rbac::default())];
+    server.admission = admission::plugins(Vec::new(), &config.enabled_admission, &config.disabled_admission)
+        .map_err(ClusterError::Admission)?;
     Ok(())
 }
 

@@ -1,17 +1,17 @@
 //! How a cluster is set up, and what can be wrong with it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use kubewright_apiserver::authn::TokenFileError;
 use kubewright_apiserver::bootstrap::BootstrapError;
-use kubewright_apiserver::server::{ListenError, StartError};
+use kubewright_apiserver::server::{Limits, ListenError, StartError};
 use kubewright_kinds::admission::PluginError;
 use kubewright_pki::{Authority, PkiError};
 use thiserror::Error;
+
+use crate::access::{AccessConfig, AccessError};
 
 /// How a cluster is set up.
 #[derive(Clone)]
@@ -22,10 +22,16 @@ pub struct ClusterConfig {
     pub nodes: usize,
     /// Whether controllers, scheduler and nodes run. Without them only what clients do happens.
     pub controllers: bool,
-    /// A file of static tokens: lines of `token,user,uid,"group1,group2"`.
-    pub token_auth_file: Option<PathBuf>,
+    /// Who may come in and what they may do.
+    pub access: AccessConfig,
+    /// What requests and connections may cost.
+    pub limits: Limits,
+    /// How long the API is served after it was asked to stop, while `/readyz` fails.
+    pub shutdown_delay: Duration,
     /// The IPv4 range of cluster IPs, such as `10.0.0.0/24`.
     pub service_cidr: String,
+    /// Admission plugins to run that do not by themselves, by their Kubernetes names.
+    pub enabled_admission: Vec<String>,
     /// Admission plugins to leave out, by their Kubernetes names.
     pub disabled_admission: Vec<String>,
     /// How often the history of the store is compacted; every state stays readable at least so long.
@@ -41,8 +47,11 @@ impl Default for ClusterConfig {
             bind: None,
             nodes: 0,
             controllers: true,
-            token_auth_file: None,
+            access: AccessConfig::default(),
+            limits: Limits::default(),
+            shutdown_delay: Duration::ZERO,
             service_cidr: "10.0.0.0/24".into(),
+            enabled_admission: Vec::new(),
             disabled_admission: Vec::new(),
             compaction_interval: Duration::from_secs(300),
             authority: None,
@@ -59,25 +68,9 @@ pub enum ClusterError {
         /// What was given.
         given: String,
     },
-    /// No key to sign tokens of service accounts by.
-    #[error("cannot make a key for tokens of service accounts")]
-    TokenKey(#[source] kubewright_apiserver::authn::KeyError),
-    /// The token file can't be read.
-    #[error("cannot read the token file {path}")]
-    ReadTokens {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The token file has a bad line.
-    #[error("the token file {path} is not as it should be")]
-    ParseTokens {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong in which line.
-        source: TokenFileError,
-    },
+    /// Settings of authentication, authorization or auditing can't be used.
+    #[error("cannot set up access to the API")]
+    Access(#[source] AccessError),
     /// A certificate can't be made.
     #[error("cannot make certificates")]
     Certificates(#[source] PkiError),

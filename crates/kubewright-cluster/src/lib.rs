@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod access;
 mod bootstrap;
 mod config;
 pub mod controllers;
@@ -24,11 +25,11 @@ pub mod nodes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipnet::Ipv4Net;
 use kubewright::Manager;
-use kubewright_apiserver::authn::{AUTHENTICATED, ClientCertificate, StaticTokens, UserInfo};
+use kubewright_apiserver::authn::{AUTHENTICATED, UserInfo};
 use kubewright_apiserver::server::{Listener, Server, ServerConfig};
 use kubewright_pki::{Authority, ClientVerifier, ServingCertificate};
 use kubewright_storage::{Compactor, MemoryStore, Store};
@@ -47,6 +48,7 @@ pub struct Cluster {
     authority: Arc<Authority>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    shutdown_delay: Duration,
 }
 
 impl Cluster {
@@ -74,7 +76,8 @@ impl Cluster {
         let address = listener.as_ref().map(Listener::address);
         bootstrap::install(&server, service_range, address).await?;
         let (stop, stopped) = watch::channel(false);
-        let mut cluster = Self { server, listener, authority, stop, tasks: Vec::new() };
+        let shutdown_delay = config.shutdown_delay;
+        let mut cluster = Self { server, listener, authority, stop, tasks: Vec::new(), shutdown_delay };
         cluster.tasks.push(tokio::spawn(compact(store, config.compaction_interval)));
         if config.controllers {
             bootstrap::create_nodes(cluster.client(), config.nodes).await?;
@@ -149,8 +152,13 @@ impl Cluster {
         kube::Client::new(self.server.service(Some(user)), namespace)
     }
 
-    /// Stops controllers, then the server: watches end, requests in flight are answered.
+    /// Stops: for the delay that was configured the API is served on while `/readyz` fails, then controllers stop, then
+    /// the server: watches end, requests in flight are answered.
     pub async fn shutdown(mut self) {
+        self.server.announce_shutdown();
+        if !self.shutdown_delay.is_zero() {
+            tokio::time::sleep(self.shutdown_delay).await;
+        }
         self.stop.send_replace(true);
         for task in std::mem::take(&mut self.tasks).into_iter().skip(1) {
             // A task that panicked has said so.
@@ -182,14 +190,17 @@ fn server_config(
 ) -> Result<ServerConfig, ClusterError> {
     let verifier = ClientVerifier::new(&authority.bundle()).map_err(ClusterError::Certificates)?;
     let mut server = ServerConfig::new(store);
-    server.authenticators = vec![Arc::new(ClientCertificate::new(verifier))];
-    if let Some(path) = &config.token_auth_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ClusterError::ReadTokens { path: path.clone(), source })?;
-        let tokens = StaticTokens::parse(&text)
-            .map_err(|source| ClusterError::ParseTokens { path: path.clone(), source })?;
-        server.authenticators.push(Arc::new(tokens));
-    }
+    let issuer = Arc::new(access::issuer(&config.access).map_err(ClusterError::Access)?);
+    let chain = access::authenticators(&config.access, verifier, &issuer).map_err(ClusterError::Access)?;
+    (server.authenticators, server.anonymous) = chain;
+    server.authorizers = access::authorizers(&config.access).map_err(ClusterError::Access)?;
+    server.audit = access::auditor(&config.access).map_err(ClusterError::Access)?;
+    server.api_audiences = match config.access.api_audiences.as_slice() {
+        [] => vec![issuer.name().to_string()],
+        given => given.to_vec(),
+    };
+    server.issuer = Some(issuer);
+    server.limits = config.limits.clone();
     bootstrap::kinds(&mut server, config, service_range)?;
     Ok(server)
 }

@@ -4,6 +4,7 @@
 //! into what the server serves. Nothing here listens, and nothing is stored but by compare-and-swap on the store the
 //! server has.
 
+pub mod access;
 mod actions;
 pub mod admission;
 pub mod bootstrap;

@@ -18,7 +18,7 @@ mod namespace;
 mod webhook;
 
 pub use namespace::NamespaceLifecycle;
-pub(crate) use webhook::Connections;
+pub(crate) use webhook::{Connections, system_authorities};
 pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
 
 /// What is done to the object.

@@ -56,6 +56,8 @@ struct Event {
     user: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     impersonated_user: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_metadata: Option<Value>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     source_ips: Vec<IpAddr>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -126,6 +128,7 @@ impl Trail {
             verb: info.verb.clone(),
             user: user.map_or_else(|| json!({}), described),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: source_ips(parts),
             user_agent: user_agent(&parts.headers),
             object_ref,
@@ -148,9 +151,14 @@ impl Trail {
         self.event.lock().annotations.entry(key.into()).or_insert_with(|| value.into());
     }
 
-    /// The request is made on behalf of somebody.
-    pub(crate) fn impersonated(&self, user: &UserInfo) {
-        self.event.lock().impersonated_user = Some(described(user));
+    /// The request is made on behalf of somebody; `constraint` is the verb of the mode that allowed it, if it was a
+    /// constrained one.
+    pub(crate) fn impersonated(&self, user: &UserInfo, constraint: &str) {
+        let mut event = self.event.lock();
+        event.impersonated_user = Some(described(user));
+        if !constraint.is_empty() {
+            event.authentication_metadata = Some(json!({ "impersonationConstraint": constraint }));
+        }
     }
 
     /// The object that was sent: as decoded, or a patch.

@@ -11,9 +11,7 @@ use kubewright_machinery::time;
 use serde_json::{Map, Value, json};
 
 use super::keys::{PublicKey, SigningKey, unverified_claims, verified_claims};
-use super::{
-    Authenticated, Authenticator, Refused, UserInfo, bearer_token, common_audiences, service_account,
-};
+use super::{Authenticated, Authenticator, Refused, UserInfo, common_audiences, service_account};
 use crate::BoxFuture;
 use crate::server::Core;
 
@@ -25,6 +23,8 @@ const LEEWAY: i64 = 10;
 /// Issues the tokens of service accounts and knows their bearers.
 pub struct Issuer {
     name: String,
+    /// Names of earlier days, whose tokens are still good.
+    names: Vec<String>,
     key: SigningKey,
     /// Keys of earlier days, whose tokens are still good.
     others: Vec<PublicKey>,
@@ -65,7 +65,14 @@ pub struct Grant<'a> {
 impl Issuer {
     /// An issuer of that name (a URL, by convention) with one key.
     pub fn new(name: impl Into<String>, key: SigningKey) -> Self {
-        Self { name: name.into(), key, others: Vec::new() }
+        Self { name: name.into(), names: Vec::new(), key, others: Vec::new() }
+    }
+
+    /// Accepts tokens that were issued under another name as well.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.names.push(name.into());
+        self
     }
 
     /// Accepts the tokens of another key as well.
@@ -139,7 +146,10 @@ impl Issuer {
         token: &str,
         audiences: &[String],
     ) -> Result<Option<Authenticated>, Refused> {
-        if unverified_claims(token).is_none_or(|claims| claims["iss"] != self.name.as_str()) {
+        let ours = |claims: Value| {
+            std::iter::once(&self.name).chain(&self.names).any(|name| claims["iss"] == **name)
+        };
+        if !unverified_claims(token).is_some_and(ours) {
             return Ok(None);
         }
         let Some(claims) = verified_claims(token, self.public_keys()) else {
@@ -251,18 +261,6 @@ fn lingers_no_more(object: &Value, now: Timestamp) -> bool {
 }
 
 impl Authenticator for Issuer {
-    fn authenticate<'a>(
-        &'a self,
-        core: &'a Core,
-        request: &'a http::request::Parts,
-    ) -> BoxFuture<'a, Result<Option<UserInfo>, Refused>> {
-        Box::pin(async move {
-            let Some(token) = bearer_token(request) else { return Ok(None) };
-            let found = self.bearer(core, token, &core.config().api_audiences).await?;
-            Ok(found.map(|found| found.user))
-        })
-    }
-
     fn authenticate_token<'a>(
         &'a self,
         core: &'a Core,

@@ -10,8 +10,8 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
-use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -131,6 +131,63 @@ impl SigningKey {
 }
 
 impl PublicKey {
+    /// A key from a JSON Web Key (RFC 7517): P-256 or RSA, and not for encryption. Its id is the `kid` that it has there.
+    /// `None` for any other key: a key set may hold keys that are not for us.
+    pub fn from_jwk(jwk: &Value) -> Option<Self> {
+        let bytes = |field: &str| URL_SAFE_NO_PAD.decode(jwk[field].as_str()?).ok();
+        if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
+            return None;
+        }
+        let (algorithm, key) = match (jwk["kty"].as_str()?, jwk["crv"].as_str()) {
+            ("EC", Some("P-256")) => {
+                let (x, y) = (bytes("x")?, bytes("y")?);
+                ("ES256", (x.len() == 32 && y.len() == 32).then(|| [&[4][..], &x, &y].concat())?)
+            }
+            ("RSA", _) => {
+                let number = |digits: Vec<u8>| {
+                    // A number with its highest bit set would be a negative one.
+                    let sign: &[u8] =
+                        if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
+                    element(0x02, &[sign, &digits].concat())
+                };
+                ("RS256", element(0x30, &[number(bytes("n")?), number(bytes("e")?)].concat()))
+            }
+            _ => return None,
+        };
+        if jwk.get("alg").is_some_and(|said| said != algorithm) {
+            return None;
+        }
+        Some(Self { id: jwk["kid"].as_str().unwrap_or_default().to_string(), algorithm, key })
+    }
+
+    /// The keys in a PEM file: public ones as SubjectPublicKeyInfo, and the public halves of private ones.
+    ///
+    /// # Errors
+    /// When the file is malformed, or holds no key or one of another kind.
+    pub fn all_from_pem(text: &str) -> Result<Vec<Self>, KeyError> {
+        if let Ok(private) = SigningKey::from_pem(text) {
+            return Ok(vec![private.public]);
+        }
+        let found = SubjectPublicKeyInfoDer::pem_slice_iter(text.as_bytes());
+        let keys: Vec<Self> = found
+            .map(|info| Self::from_info(&info.map_err(KeyError::Pem)?).ok_or(KeyError::Unsupported))
+            .collect::<Result<_, _>>()?;
+        if keys.is_empty() { Err(KeyError::Unsupported) } else { Ok(keys) }
+    }
+
+    fn from_info(der: &[u8]) -> Option<Self> {
+        let (content, _) = open(0x30, der)?;
+        let (algorithm, rest) = open(0x30, content)?;
+        let (bits, _) = open(0x03, rest)?;
+        let key = bits.strip_prefix(&[0])?.to_vec();
+        let algorithm = match algorithm {
+            EC_ALGORITHM => "ES256",
+            RSA_ALGORITHM => "RS256",
+            _ => return None,
+        };
+        Some(Self { id: key_id(der), algorithm, key })
+    }
+
     /// The key as JSON Web Key.
     pub fn to_jwk(&self) -> Value {
         let mut jwk = json!({"use": "sig", "kid": self.id, "alg": self.algorithm});
@@ -227,20 +284,21 @@ fn info(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     element(0x30, &content)
 }
 
+/// id-ecPublicKey with prime256v1.
+const EC_ALGORITHM: &[u8] = &[
+    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
+    0x01, 0x07,
+];
+
+/// rsaEncryption with NULL.
+const RSA_ALGORITHM: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+
 fn ec_info(point: &[u8]) -> Vec<u8> {
-    // id-ecPublicKey with prime256v1.
-    const ALGORITHM: [u8; 19] = [
-        0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
-        0x01, 0x07,
-    ];
-    info(&ALGORITHM, point)
+    info(EC_ALGORITHM, point)
 }
 
 fn rsa_info(key: &[u8]) -> Vec<u8> {
-    // rsaEncryption with NULL.
-    const ALGORITHM: [u8; 13] =
-        [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-    info(&ALGORITHM, key)
+    info(RSA_ALGORITHM, key)
 }
 
 /// Modulus and exponent of a PKCS#1 public key, without leading zeros.
@@ -303,6 +361,27 @@ mod tests {
         ] {
             assert_eq!(verified_claims(&bad, [key.public()]), None, "{bad:.80}");
         }
+    }
+
+    #[test]
+    fn keys_read_back_from_key_sets_and_from_files() {
+        let key = SigningKey::generate().unwrap();
+        let public = key.public();
+        assert_eq!(PublicKey::from_jwk(&public.to_jwk()).as_ref(), Some(public));
+        let der = ec_info(&public.key);
+        let file = pem(&der).replace("PRIVATE", "PUBLIC");
+        assert_eq!(PublicKey::all_from_pem(&file).unwrap(), [public.clone()]);
+        assert_eq!(PublicKey::all_from_pem(key.to_pem()).unwrap(), [public.clone()]);
+        assert!(PublicKey::all_from_pem("nothing").is_err());
+        let rsa = PublicKey {
+            id: "r".into(),
+            algorithm: "RS256",
+            key: element(0x30, &[element(0x02, &[0, 0x81, 7]), element(0x02, &[1, 0, 1])].concat()),
+        };
+        assert_eq!(PublicKey::from_jwk(&rsa.to_jwk()), Some(rsa));
+        let mut other = public.to_jwk();
+        other["use"] = "enc".into();
+        assert_eq!(PublicKey::from_jwk(&other), None);
     }
 
     #[test]

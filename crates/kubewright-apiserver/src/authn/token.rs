@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{Authenticated, Authenticator, Refused, UserInfo, bearer_token, common_audiences};
+use super::{Authenticated, Authenticator, Refused, UserInfo, common_audiences};
 use crate::server::Core;
 use crate::{BoxFuture, ready};
 
@@ -119,20 +119,6 @@ fn fields(line: &str) -> Option<Vec<String>> {
 }
 
 impl Authenticator for StaticTokens {
-    fn authenticate<'a>(
-        &'a self,
-        _core: &'a Core,
-        request: &'a http::request::Parts,
-    ) -> BoxFuture<'a, Result<Option<UserInfo>, Refused>> {
-        ready(match bearer_token(request) {
-            None => Ok(None),
-            Some(token) => match self.tokens.get(&digest(token)) {
-                Some(user) => Ok(Some(user.clone())),
-                None => Err(Refused::new("unknown bearer token")),
-            },
-        })
-    }
-
     fn authenticate_token<'a>(
         &'a self,
         core: &'a Core,

@@ -4,6 +4,7 @@
 //! decides, and when none has an opinion the request is refused with all reasons given.
 
 pub mod rbac;
+mod webhook;
 
 use std::borrow::Cow;
 
@@ -13,6 +14,8 @@ use kubewright_machinery::status::Status;
 use crate::authn::UserInfo;
 use crate::server::Core;
 use crate::{BoxFuture, ready};
+
+pub use webhook::{Webhook, WebhookSettings};
 
 /// What is asked for, as an authorizer sees it (`authorizer.Attributes`).
 #[derive(Clone, Debug)]
@@ -110,6 +113,16 @@ impl Authorizer for AlwaysAllow {
         _namespace: &'a str,
     ) -> BoxFuture<'a, UserRules> {
         ready(UserRules { rules: rbac::Rule::everything().to_vec(), ..UserRules::default() })
+    }
+}
+
+/// Refuses everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AlwaysDeny;
+
+impl Authorizer for AlwaysDeny {
+    fn authorize<'a>(&'a self, _core: &'a Core, _attributes: &'a Attributes<'a>) -> BoxFuture<'a, Decision> {
+        ready(Decision::NoOpinion("Everything is forbidden.".into()))
     }
 }
 

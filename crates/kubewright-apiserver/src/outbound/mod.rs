@@ -12,10 +12,14 @@ use serde_json::Value;
 use crate::BoxFuture;
 use crate::server::Core;
 
+mod answers;
 mod https;
+mod peer;
 mod services;
 
+pub use answers::Answers;
 pub use https::Https;
+pub use peer::{Peer, PeerError};
 pub use services::{LocalServices, ServiceError, resolve};
 
 /// Who is called.

@@ -33,7 +33,7 @@ pub fn answers(group: &str, plural: &str) -> Option<Arc<dyn Virtual>> {
 }
 
 /// A user as reviews show it (`authentication/v1 UserInfo`): what is empty is left out.
-fn user_info(user: &UserInfo) -> Value {
+pub(crate) fn user_info(user: &UserInfo) -> Value {
     let mut info = Map::new();
     for (key, value) in [("username", &user.name), ("uid", &user.uid)] {
         if !value.is_empty() {
@@ -49,7 +49,15 @@ fn user_info(user: &UserInfo) -> Value {
     Value::Object(info)
 }
 
+/// A user as reviews show it, read back.
+pub(crate) fn user_of(info: &Value) -> UserInfo {
+    let text = |name: &str| info[name].as_str().unwrap_or_default().to_string();
+    let extra =
+        info["extra"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), strings(v))).collect();
+    UserInfo { name: text("username"), uid: text("uid"), groups: strings(&info["groups"]), extra }
+}
+
 /// The strings of a list; anything else is none.
-fn strings(value: &Value) -> Vec<String> {
+pub(crate) fn strings(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect()
 }

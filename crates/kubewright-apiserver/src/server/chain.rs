@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use http::HeaderMap;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use kubewright_machinery::status::Status;
 
-use super::{Core, Response, documents, health, oidc, respond};
+use super::fairness::{Matched, NoRoom, Seat};
+use super::{Core, Response, deadline, documents, health, oidc, respond};
 use crate::aggregation;
 use crate::audit::{Received, Trail};
-use crate::authn::{self, UserInfo};
+use crate::authn::{self, UserInfo, impersonation};
 use crate::authz::{self, Decision};
 use crate::handlers;
 use crate::request::RequestInfo;
@@ -20,6 +21,8 @@ use crate::resources::RequestBody;
 
 const AUDIT_ID: http::HeaderName = http::HeaderName::from_static("audit-id");
 const NOSNIFF: http::HeaderName = http::HeaderName::from_static("x-content-type-options");
+const FLOW_SCHEMA: http::HeaderName = http::HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: http::HeaderName = http::HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// Answers a request. It never fails and never panics.
 pub(super) async fn handle(
@@ -37,20 +40,38 @@ pub(super) async fn handle(
     let long_running = info.is_long_running();
     let uri = parts.uri.clone();
     let mut trail = None;
-    let steps = steps(core, identity, info, parts, body, &audit_id, &mut trail);
-    let answered = AssertUnwindSafe(steps).catch_unwind().await;
+    let mut matched = None;
+    let time = match long_running {
+        true => Ok(None),
+        false => deadline::of(&info.query, core.config().limits.request_timeout).map(Some),
+    };
+    let answered = match time {
+        Err(status) => Ok(respond::failure(&parts.headers, &info.query, &status)),
+        Ok(time) => {
+            let state = (&mut trail, &mut matched);
+            let steps = AssertUnwindSafe(steps(core, identity, info, parts, body, &audit_id, state));
+            match time {
+                None => steps.catch_unwind().await,
+                Some(time) => tokio::time::timeout(time, steps.catch_unwind())
+                    .await
+                    .unwrap_or_else(|_| Ok(plain_failure(&deadline::exceeded()))),
+            }
+        }
+    };
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(path = uri.path(), "a request panicked");
         if let Some(trail) = trail.take() {
             trail.panicked(core.now());
         }
-        let status = Status::internal("the server panicked while handling the request");
-        // The request is gone with what it accepts; everybody reads JSON.
-        respond::failure(&HeaderMap::new(), &crate::request::Query::default(), &status)
+        plain_failure(&Status::internal("the server panicked while handling the request"))
     });
     let out = response.headers_mut();
     out.insert(AUDIT_ID, audit_id);
     out.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    if let Some(Matched { schema, level }) = matched {
+        response.headers_mut().insert(FLOW_SCHEMA, schema);
+        response.headers_mut().insert(PRIORITY_LEVEL, level);
+    }
     if response.status().as_u16() == 403 {
         response.headers_mut().insert(NOSNIFF, HeaderValue::from_static("nosniff"));
     }
@@ -71,12 +92,12 @@ async fn steps(
     mut parts: Parts,
     body: RequestBody,
     audit_id: &HeaderValue,
-    trail: &mut Option<Arc<Trail>>,
+    (trail, matched): (&mut Option<Arc<Trail>>, &mut Option<Matched>),
 ) -> Response {
     // Who calls?
     let user = match identity {
         Some(user) => Arc::clone(user),
-        None => match authn::authenticate(core, &parts).await {
+        None => match authenticate(core, &mut parts).await {
             Ok(user) => Arc::new(user),
             Err(status) => {
                 if let Some(trail) = begin_trail(core, None, &info, &parts, audit_id) {
@@ -90,30 +111,36 @@ async fn steps(
     if let Some(trail) = trail {
         parts.extensions.insert(Arc::clone(trail));
     }
-    let refuse = |status: &Status| respond::failure(&parts.headers, &info.query, status);
+    authn::forget_credentials(core, &mut parts.headers);
     // On whose behalf?
-    let caller = Arc::clone(&user);
-    let user = match authn::impersonate(core, user, &parts).await {
-        Ok(user) => user,
+    let acted = impersonation::impersonate(core, &user, &info, &parts.headers).await;
+    impersonation::forget(&mut parts.headers);
+    let refuse = |status: &Status| respond::failure(&parts.headers, &info.query, status);
+    let user = match acted {
+        Ok(None) => user,
+        Ok(Some(acted)) => {
+            if let Some(trail) = trail.as_ref() {
+                trail.impersonated(&acted.user, &acted.constraint);
+            }
+            acted.user
+        }
         Err(status) => return refuse(&status),
     };
-    if let Some(trail) = trail.as_ref().filter(|_| !Arc::ptr_eq(&caller, &user)) {
-        trail.impersonated(&user);
-    }
     tracing::debug!(user = user.name, verb = info.verb, path = info.path, "request");
 
     // Is there room?
-    let _in_flight = if info.is_long_running() {
-        None
-    } else {
-        match core.enter() {
-            Some(permit) => Some(permit),
-            None => {
-                let status = Status::too_many_requests("Too many requests, please try again later.", 1);
-                return refuse(&status);
+    let is_watch = info.verb == "watch";
+    let seat = match info.is_long_running() && !is_watch {
+        true => None,
+        false => match core.fairness().enter(core.reader(), &user, &info).await {
+            Ok(seat) => Some(seat),
+            Err(NoRoom { matched: of }) => {
+                *matched = of;
+                return no_room();
             }
-        }
+        },
     };
+    *matched = seat.as_ref().and_then(|seat: &Seat| seat.matched.clone());
 
     // May it?
     if let Err(status) = authorize(core, &user, &info, trail.as_deref()).await {
@@ -139,6 +166,24 @@ async fn steps(
         };
     }
     handlers::dispatch(core, table, user, info, parts, body).await
+}
+
+/// A failure of a request that is gone with what it accepts; everybody reads JSON.
+fn plain_failure(status: &Status) -> Response {
+    respond::failure(&HeaderMap::new(), &crate::request::Query::default(), status)
+}
+
+async fn authenticate(core: &Core, parts: &mut Parts) -> Result<UserInfo, Status> {
+    authn::take_token(parts).map_err(|_| Status::unauthorized("Unauthorized"))?;
+    authn::authenticate(core, parts).await
+}
+
+/// Too much is going on: said before anything is known of what the client accepts.
+fn no_room() -> Response {
+    let mut response = respond::text(429, "Too many requests, please try again later.\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response.headers_mut().insert(NOSNIFF, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// The attributes of a request for authorizers.

@@ -9,7 +9,7 @@ use kubewright_storage::Store;
 
 use crate::admission::Admission;
 use crate::audit::Auditor;
-use crate::authn::{Authenticator, Issuer};
+use crate::authn::{Anonymous, Authenticator, Issuer};
 use crate::authz::{AlwaysAllow, Authorizer};
 use crate::request::BodyDecoder;
 use crate::resources::Resource;
@@ -101,6 +101,44 @@ impl Default for VersionInfo {
 /// Who issues the tokens of service accounts, and whom they are for, where nothing else is said.
 pub const ISSUER: &str = "https://kubernetes.default.svc";
 
+/// What requests and connections may cost. The defaults are kube-apiserver's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that read in flight at a time, watches and other long ones aside; more get 429. Where there are
+    /// FlowSchemas, the sum of this and the next is divided among priority levels instead.
+    pub max_requests_in_flight: usize,
+    /// The same for requests that write.
+    pub max_mutating_requests_in_flight: usize,
+    /// Whether FlowSchemas and PriorityLevelConfigurations are followed.
+    pub fairness: bool,
+    /// How long a request may take that is not meant to be long, its body included; then it gets 504. A client may ask
+    /// for less by the parameter `timeout`.
+    pub request_timeout: Duration,
+    /// How long a client may take for its TLS handshake, or for the head of a request.
+    pub head_timeout: Duration,
+    /// How long connections may take to end on shutdown.
+    pub drain_timeout: Duration,
+    /// Bytes in the head of a request; more get 431.
+    pub max_header_bytes: usize,
+    /// Streams at a time on one HTTP/2 connection.
+    pub max_streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_requests_in_flight: 400,
+            max_mutating_requests_in_flight: 200,
+            fairness: true,
+            request_timeout: Duration::from_secs(60),
+            head_timeout: Duration::from_secs(32),
+            drain_timeout: Duration::from_secs(10),
+            max_header_bytes: 1024 * 1024,
+            max_streams: 1000,
+        }
+    }
+}
+
 /// What a server is made of.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -112,8 +150,8 @@ pub struct ServerConfig {
     pub admission: Vec<Arc<dyn Admission>>,
     /// Ways to authenticate, asked in order.
     pub authenticators: Vec<Arc<dyn Authenticator>>,
-    /// Whether requests without credentials are let in as `system:anonymous`.
-    pub anonymous: bool,
+    /// Which requests without credentials are let in as `system:anonymous`.
+    pub anonymous: Anonymous,
     /// Whom tokens for this server are made out to.
     pub api_audiences: Vec<String>,
     /// Whose tokens of service accounts these are: what its keys are published for. It has to be among the
@@ -131,8 +169,8 @@ pub struct ServerConfig {
     pub version: VersionInfo,
     /// Who writes down what is done; nobody by default.
     pub audit: Option<Auditor>,
-    /// Requests in flight at a time, watches and long-running ones aside; more get 429.
-    pub max_in_flight: usize,
+    /// What requests and connections may cost.
+    pub limits: Limits,
     /// A watch without a timeout ends after a random time between this and twice this.
     pub min_watch_timeout: Duration,
 }
@@ -146,7 +184,7 @@ impl ServerConfig {
             resources: Vec::new(),
             admission: Vec::new(),
             authenticators: Vec::new(),
-            anonymous: true,
+            anonymous: Anonymous::Everywhere,
             api_audiences: vec![ISSUER.to_string()],
             issuer: None,
             authorizers: vec![Arc::new(AlwaysAllow)],
@@ -155,7 +193,7 @@ impl ServerConfig {
             entropy: Arc::new(SystemEntropy::default()),
             version: VersionInfo::default(),
             audit: None,
-            max_in_flight: 600,
+            limits: Limits::default(),
             min_watch_timeout: Duration::from_secs(1800),
         }
     }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use jiff::Timestamp;
 use kubewright_storage::Store;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::config::ServerConfig;
+use super::fairness::Fairness;
 use crate::admission::{Admission, Connections};
 use crate::aggregation::Remote;
-use crate::authn::Authenticator;
+use crate::authn::{Authenticator, impersonation::Habits};
 use crate::authz::Authorizer;
 use crate::discovery::Documents;
 use crate::openapi;
@@ -27,10 +28,12 @@ pub struct Core {
     published: watch::Sender<u64>,
     discovery: Mutex<Option<(u64, Arc<Documents>)>>,
     openapi: openapi::Library,
-    in_flight: Arc<Semaphore>,
+    fairness: Fairness,
+    habits: Habits,
     webhooks: Connections,
     local_services: LocalServices,
     served: AtomicU64,
+    going: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -44,10 +47,12 @@ impl Core {
             published: watch::Sender::new(1),
             discovery: Mutex::new(None),
             openapi: openapi::Library::default(),
-            in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            fairness: Fairness::new(config.limits.clone()),
+            habits: Habits::default(),
             webhooks: Connections::default(),
             local_services: LocalServices::default(),
             served: AtomicU64::new(0),
+            going: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             config,
         }
@@ -166,9 +171,14 @@ impl Core {
         self.published.send_replace(serial);
     }
 
-    /// Takes a place among the requests in flight, if there is one.
-    pub(crate) fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_owned().ok()
+    /// Room for requests.
+    pub(crate) fn fairness(&self) -> &Fairness {
+        &self.fairness
+    }
+
+    /// Which mode of impersonation is whose.
+    pub(crate) fn impersonation_habits(&self) -> &Habits {
+        &self.habits
     }
 
     pub(crate) fn count_request(&self) {
@@ -177,6 +187,16 @@ impl Core {
 
     pub(crate) fn requests_served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
+    }
+
+    /// The server will go down, and says so.
+    pub(crate) fn announce_stop(&self) {
+        self.going.store(true, Ordering::Release);
+    }
+
+    /// Whether the server goes down, or soon will.
+    pub(crate) fn is_going(&self) -> bool {
+        self.going.load(Ordering::Acquire) || self.is_stopping()
     }
 
     /// The server is going down: watches end.

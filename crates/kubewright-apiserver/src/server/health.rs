@@ -42,7 +42,7 @@ async fn health(core: &Core, root: &str, only: Option<&str>, info: &RequestInfo)
     let stored = core.store().revision().await.is_ok();
     let mut checks: Vec<Check> = vec![("ping", true), ("log", true), ("etcd", stored)];
     if root == "readyz" {
-        checks.push(("shutdown", !core.is_stopping()));
+        checks.push(("shutdown", !core.is_going()));
     }
     if let Some(only) = only {
         return match checks.iter().find(|(name, _)| *name == only) {
@@ -100,13 +100,24 @@ fn version(core: &Core) -> serde_json::Value {
 fn metrics(core: &Core, table: &Table) -> Response {
     let served = core.requests_served();
     let dropped = core.config().audit.as_ref().map_or(0, crate::audit::Auditor::dropped);
-    let body = format!(
+    let mut body = format!(
         "# HELP apiserver_audit_error_total Audit events that were lost.\n# TYPE apiserver_audit_error_total counter\n\
          apiserver_audit_error_total {dropped}\n# HELP apiserver_requests Requests answered since the start.\n# TYPE apiserver_requests counter\n\
          apiserver_requests {served}\n# HELP apiserver_resources Resources served now.\n\
          # TYPE apiserver_resources gauge\napiserver_resources {}\n",
         table.resources().len()
     );
+    let counts = core.fairness().counts();
+    for (name, help, of) in [
+        ("apiserver_flowcontrol_current_executing_requests", "Requests that run.", 0),
+        ("apiserver_flowcontrol_current_inqueue_requests", "Requests that wait for a seat.", 1),
+    ] {
+        body.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+        for (level, running, waiting) in &counts {
+            let count = if of == 0 { running } else { waiting };
+            body.push_str(&format!("{name}{{priority_level=\"{level}\"}} {count}\n"));
+        }
+    }
     respond::with(200, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), body)
 }
 

@@ -20,14 +20,8 @@ use super::{Core, chain};
 use crate::audit::PeerAddress;
 use crate::authn::PeerCertificates;
 
-/// How long a client may take for its TLS handshake, or for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(32);
-/// How long connections may take to end on shutdown.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Limit on the headers of a request (Go's default).
-const MAX_HEADER_BYTES: usize = 1024 * 1024;
-/// Streams of one HTTP/2 connection.
-const MAX_STREAMS: u32 = 1000;
+/// The smallest buffer for the head of a request that can be had.
+const MIN_BUFFER: usize = 8192;
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +76,7 @@ async fn accept(
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = Arc::new(GracefulShutdown::new());
+    let drain = core.config().limits.drain_timeout;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -102,7 +97,7 @@ async fn accept(
     }
     drop(listener);
     let Ok(graceful) = Arc::try_unwrap(graceful) else { return };
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still open when the server stopped");
     }
 }
@@ -114,15 +109,17 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
+    let head_timeout = core.config().limits.head_timeout;
     match tls {
-        None => serve(core, TokioIo::new(stream), from, None, watcher).await,
-        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+        None => serve(core, TokioIo::new(stream), from, (None, None), watcher).await,
+        Some(acceptor) => match tokio::time::timeout(head_timeout, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let peer = stream.get_ref().1.peer_certificates().map(|certificates| {
                     let chain: Vec<_> = certificates.iter().map(|c| c.clone().into_owned()).collect();
                     PeerCertificates::from(chain)
                 });
-                serve(core, TokioIo::new(stream), from, peer, watcher).await;
+                serve(core, TokioIo::new(stream), from, (peer, Some(http2)), watcher).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -134,11 +131,12 @@ async fn serve<I>(
     core: Arc<Core>,
     io: I,
     from: PeerAddress,
-    peer: Option<PeerCertificates>,
+    (peer, http2): (Option<PeerCertificates>, Option<bool>),
     watcher: hyper_util::server::graceful::Watcher,
 ) where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
+    let limits = core.config().limits.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let core = Arc::clone(&core);
         request.extensions_mut().insert(from);
@@ -148,12 +146,22 @@ async fn serve<I>(
         async move { Ok::<_, Infallible>(chain::handle(&core, None, request.map(boxed)).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+    // Both sides have agreed on a protocol: there is nothing to find out from the first bytes, which may never come.
+    match http2 {
+        Some(true) => builder = builder.http2_only(),
+        Some(false) => builder = builder.http1_only(),
+        None => {}
+    }
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.max_header_bytes.max(MIN_BUFFER));
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30));
     let connection = builder.serve_connection_with_upgrades(io, service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {

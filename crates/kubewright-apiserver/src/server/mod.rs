@@ -6,7 +6,9 @@ mod body;
 mod chain;
 mod config;
 mod core;
+mod deadline;
 mod documents;
+mod fairness;
 mod health;
 mod inprocess;
 mod listen;
@@ -15,7 +17,7 @@ pub(crate) mod respond;
 
 pub use body::ServerBody;
 pub(crate) use chain::attributes;
-pub use config::{Clock, Entropy, ISSUER, ServerConfig, SystemClock, SystemEntropy, VersionInfo};
+pub use config::{Clock, Entropy, ISSUER, Limits, ServerConfig, SystemClock, SystemEntropy, VersionInfo};
 pub use core::Core;
 pub use inprocess::{InProcess, InProcessError};
 pub use listen::{ListenError, Listener};
@@ -76,6 +78,11 @@ impl Server {
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Result<Listener, ListenError> {
         Listener::start(Arc::clone(&self.core), address, tls, self.stop.subscribe()).await
+    }
+
+    /// Says that it goes down while it still serves: `/readyz` fails, so that whoever balances load looks elsewhere.
+    pub fn announce_shutdown(&self) {
+        self.core.announce_stop();
     }
 
     /// Stops: listeners accept no more, watches end, requests in flight are answered. [`Listener::closed`] resolves

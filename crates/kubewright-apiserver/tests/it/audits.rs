@@ -134,7 +134,7 @@ async fn what_webhooks_did_and_said_is_annotated() {
 async fn a_request_without_a_known_sender_is_written_down() {
     let kept = Arc::new(Kept::default());
     let mut config = hook::config();
-    config.anonymous = false;
+    config.anonymous = kubewright_apiserver::authn::Anonymous::Nowhere;
     let policy = Policy::parse("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]");
     config.audit = Some(Auditor::new(policy.expect("a policy"), Arc::clone(&kept) as _));
     let server = Server::new(config).await.expect("the store is in memory");

@@ -1,6 +1,7 @@
 //! The controllers of the embedded cluster: ordinary Kubewright controllers, each with the rights it declares.
 
 mod account;
+mod cluster_roles;
 mod deployment;
 mod labels;
 mod namespace;
@@ -12,6 +13,7 @@ pub(crate) mod time;
 use kubewright::Controller;
 
 pub use account::Accounts;
+pub use cluster_roles::ClusterRoles;
 pub use deployment::Deployments;
 pub use namespace::Namespaces;
 pub use replicaset::ReplicaSets;
@@ -23,6 +25,7 @@ use crate::nodes::{Kubelet, Machine};
 pub fn all(root: String) -> Vec<Controller> {
     vec![
         Accounts::controller(root),
+        ClusterRoles::controller(),
         Namespaces::controller(),
         Deployments::controller(),
         ReplicaSets::controller(),

@@ -17,6 +17,7 @@ mod default_storage_class;
 mod default_toleration_seconds;
 mod deny_service_external_ips;
 mod limit_ranger;
+mod node_restriction;
 mod persistent_volume_claim_resize;
 pub(crate) mod pod_amounts;
 mod pod_resize_validator;
@@ -37,6 +38,7 @@ pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use deny_service_external_ips::DenyServiceExternalIps;
 pub use kubewright_apiserver::admission::NamespaceLifecycle;
 pub use limit_ranger::LimitRanger;
+pub use node_restriction::NodeRestriction;
 pub use persistent_volume_claim_resize::PersistentVolumeClaimResize;
 pub use pod_resize_validator::PodResizeValidator;
 pub use pod_security::PodSecurity;
@@ -78,7 +80,7 @@ const ORDER: &[Known] = &[
     off("LimitPodHardAntiAffinityTopology"),
     here("LimitRanger", || Arc::new(LimitRanger)),
     here("ServiceAccount", || Arc::new(ServiceAccount)),
-    on("NodeRestriction"),
+    here("NodeRestriction", || Arc::new(NodeRestriction)),
     here("TaintNodesByCondition", || Arc::new(TaintNodesByCondition)),
     off("AlwaysPullImages"),
     off("ImagePolicyWebhook"),

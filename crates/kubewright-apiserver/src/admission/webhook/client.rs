@@ -304,7 +304,7 @@ fn tls(authorities: &str) -> Result<rustls::ClientConfig, String> {
 }
 
 /// Read once; empty where the system keeps none in a known place.
-fn system_authorities() -> &'static Bundle {
+pub(crate) fn system_authorities() -> &'static Bundle {
     static BUNDLE: OnceLock<Bundle> = OnceLock::new();
     BUNDLE.get_or_init(|| {
         let read = |path: &&str| Bundle::from_pem(&std::fs::read_to_string(path).ok()?).ok();

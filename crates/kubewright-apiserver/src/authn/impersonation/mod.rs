@@ -1,47 +1,76 @@
 //! Acting as somebody else: `Impersonate-User`, `-Group`, `-Uid` and `-Extra-…` headers.
 //!
-//! The caller and the request's headers flow in; the user to act as comes out, once every part of it has been authorized
-//! with the verb `impersonate`.
+//! The caller, the request and its headers flow in; the user to act as comes out, once one of the [`modes`] allows all of
+//! it: constrained ones (KEP-5284) first, the verb `impersonate` last.
 
+mod modes;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
 use kubewright_machinery::field::quote;
+use kubewright_machinery::names;
 use kubewright_machinery::status::Status;
 
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, UserInfo, service_account};
-use crate::authz::{self, Attributes, Decision};
+use crate::authz::Attributes;
+use crate::request::RequestInfo;
 use crate::server::Core;
+
+pub(crate) use modes::Habits;
+use modes::Mode;
 
 const GROUP: &str = "authentication.k8s.io";
 const EXTRA: &str = "impersonate-extra-";
+/// The user names of kubelets begin with this.
+const NODE_PREFIX: &str = "system:node:";
+/// The group of kubelets.
+const NODES: &str = "system:nodes";
+/// From so many values on, the right to all of them is asked for first.
+const MANY: usize = 4;
 
-/// The user that the caller acts as, if it may: itself where the request says nothing else.
+/// Who is acted as.
+pub(crate) struct Impersonated {
+    /// The user.
+    pub user: Arc<UserInfo>,
+    /// The verb of the constrained mode that allowed it, as audit events name it; empty for the plain one.
+    pub constraint: String,
+}
+
+/// The user that the caller acts as, if it may: `None` where the request says nothing of that.
 pub(crate) async fn impersonate(
     core: &Core,
-    user: Arc<UserInfo>,
-    request: &http::request::Parts,
-) -> Result<Arc<UserInfo>, Status> {
-    let wanted = Wanted::read(&request.headers);
+    caller: &UserInfo,
+    info: &RequestInfo,
+    headers: &HeaderMap,
+) -> Result<Option<Impersonated>, Status> {
+    let wanted = Wanted::read(headers);
     if wanted.name.is_empty() {
         return match wanted.is_empty() {
-            true => Ok(user),
+            true => Ok(None),
             false => {
                 let what = wanted.in_go_syntax();
                 Err(Status::bad_request(format!("requested {what} without impersonating a user name")))
             }
         };
     }
-    for attributes in wanted.questions(&user) {
-        match authz::decide(core, &attributes).await {
-            Decision::Allow(_) => {}
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-                return Err(authz::forbidden(&attributes, &reason));
-            }
-        }
+    let mode = modes::allowing(core, caller, info, &wanted).await?;
+    let constraint = if mode == Mode::Plain { String::new() } else { mode.verb() };
+    Ok(Some(Impersonated { user: Arc::new(wanted.into_user(mode)), constraint }))
+}
+
+/// Takes the headers away: whoever serves the request sees the user acted as alone.
+pub(crate) fn forget(headers: &mut HeaderMap) {
+    let ours = |name: &str| {
+        matches!(name, "impersonate-user" | "impersonate-group" | "impersonate-uid")
+            || name.starts_with(EXTRA)
+    };
+    let names: Vec<_> = headers.keys().filter(|name| ours(name.as_str())).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
-    Ok(Arc::new(wanted.into_user()))
 }
 
 /// What the headers ask for.
@@ -77,11 +106,23 @@ impl Wanted {
         self.uid.is_empty() && self.groups.is_empty() && !self.any
     }
 
-    /// What has to be allowed: the user, then groups, extras and uid.
-    fn questions<'a>(&'a self, user: &'a UserInfo) -> Vec<Attributes<'a>> {
+    fn has_only_a_name(&self) -> bool {
+        self.uid.is_empty() && self.groups.is_empty() && self.extra.is_empty()
+    }
+
+    /// The node that the user wanted is.
+    fn node(&self) -> Option<&str> {
+        self.name.strip_prefix(NODE_PREFIX).filter(|name| names::name_is_subdomain(name, false).is_empty())
+    }
+
+    /// What has to be allowed in a mode: the user, then uid, groups and extras. Each answer is one of alternatives: the
+    /// first that is allowed will do.
+    fn questions<'a>(&'a self, caller: &'a UserInfo, mode: Mode) -> Vec<Vec<Attributes<'a>>> {
+        let verb: Cow<'a, str> = mode.verb().into();
+        let constrained = mode != Mode::Plain;
         let question = |group: &'static str, resource: &'static str, name: &'a str| Attributes {
-            user,
-            verb: "impersonate".into(),
+            user: caller,
+            verb: verb.clone(),
             group: group.into(),
             version: "v1".into(),
             resource: resource.into(),
@@ -93,31 +134,47 @@ impl Wanted {
             label_selector: None,
             field_selector: None,
         };
-        let mut questions = vec![match service_account::split(&self.name) {
-            Some((namespace, name)) => {
-                Attributes { namespace: namespace.into(), ..question("", "serviceaccounts", name) }
+        let of_users = if constrained { GROUP } else { "" };
+        let user = match (service_account::split(&self.name), self.node()) {
+            (Some((namespace, name)), _) => {
+                Attributes { namespace: namespace.into(), ..question(of_users, "serviceaccounts", name) }
             }
-            None => question("", "users", &self.name),
-        }];
-        questions.extend(self.groups.iter().map(|group| question("", "groups", group)));
-        for (key, values) in &self.extra {
-            questions.extend(values.iter().map(|value| Attributes {
-                subresource: key.as_str().into(),
-                ..question(GROUP, "userextras", value)
-            }));
-        }
+            // A service account that acts as its node may do so for whichever node it is on.
+            (None, Some(_)) if mode == Mode::AssociatedNode => question(of_users, "nodes", "*"),
+            (None, Some(node)) if constrained => question(of_users, "nodes", node),
+            (None, _) => question(of_users, "users", &self.name),
+        };
+        let mut questions = vec![vec![user]];
         if !self.uid.is_empty() {
-            questions.push(question(GROUP, "uids", &self.uid));
+            questions.push(vec![question(GROUP, "uids", &self.uid)]);
+        }
+        let all_groups =
+            (constrained && self.groups.len() >= MANY).then(|| question(of_users, "groups", "*"));
+        questions.extend(self.groups.iter().map(|group| {
+            all_groups.clone().into_iter().chain([question(of_users, "groups", group)]).collect()
+        }));
+        let count: usize = self.extra.values().map(Vec::len).sum();
+        let all_extra = (constrained && count >= MANY)
+            .then(|| Attributes { subresource: "*".into(), ..question(GROUP, "userextras", "*") });
+        for (key, values) in &self.extra {
+            questions.extend(values.iter().map(|value| {
+                let one =
+                    Attributes { subresource: key.as_str().into(), ..question(GROUP, "userextras", value) };
+                all_extra.clone().into_iter().chain([one]).collect()
+            }));
         }
         questions
     }
 
-    fn into_user(self) -> UserInfo {
-        let mut groups = self.groups;
+    fn into_user(self, mode: Mode) -> UserInfo {
+        let mut groups = self.groups.clone();
         if groups.is_empty()
             && let Some((namespace, _)) = service_account::split(&self.name)
         {
             groups = service_account::groups(namespace).to_vec();
+        }
+        if mode != Mode::Plain && self.node().is_some() {
+            groups = vec![NODES.into()];
         }
         let is_in = |group: &str| groups.iter().any(|g| g == group);
         if self.name == ANONYMOUS {
@@ -161,7 +218,7 @@ fn text(value: Option<&http::HeaderValue>) -> String {
 }
 
 /// Keys come percent-encoded; one that is not well-formed stands for itself.
-fn unescaped(key: &str) -> String {
+pub(super) fn unescaped(key: &str) -> String {
     match percent_encoding::percent_decode_str(key).decode_utf8() {
         Ok(decoded) if is_well_formed(key) => decoded.into_owned(),
         _ => key.to_string(),
@@ -191,16 +248,17 @@ mod tests {
 
     #[test]
     fn a_service_account_is_in_its_groups_unless_others_are_named() {
-        let user = wanted(&[("Impersonate-User", "system:serviceaccount:default:builder")]).into_user();
+        let user =
+            wanted(&[("Impersonate-User", "system:serviceaccount:default:builder")]).into_user(Mode::Plain);
         let own = ["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"];
         assert_eq!(user.groups, own);
         let user = wanted(&[
             ("Impersonate-User", "system:serviceaccount:default:builder"),
             ("Impersonate-Group", "dev"),
         ])
-        .into_user();
+        .into_user(Mode::Plain);
         assert_eq!(user.groups, ["dev", "system:authenticated"]);
-        let user = wanted(&[("Impersonate-User", "system:serviceaccount:default")]).into_user();
+        let user = wanted(&[("Impersonate-User", "system:serviceaccount:default")]).into_user(Mode::Plain);
         assert_eq!(user.groups, ["system:authenticated"]);
     }
 
@@ -213,20 +271,36 @@ mod tests {
             ("Impersonate-Uid", "u-1"),
         ]);
         let caller = UserInfo::new("proxy", &[]);
-        let asked: Vec<String> = wanted
-            .questions(&caller)
-            .iter()
-            .map(|q| format!("{}/{}/{}/{}", q.group, q.resource, q.subresource, q.name))
-            .collect();
+        let asked = |mode: Mode| -> Vec<String> {
+            let questions = wanted.questions(&caller, mode);
+            questions
+                .iter()
+                .flatten()
+                .map(|q| format!("{} {}/{}/{}/{}", q.verb, q.group, q.resource, q.subresource, q.name))
+                .collect()
+        };
         assert_eq!(
-            asked,
+            asked(Mode::Plain),
             [
-                "/users//eve",
-                "/groups//dev",
-                "authentication.k8s.io/userextras/acme.com/project/p1",
-                "authentication.k8s.io/uids//u-1",
+                "impersonate /users//eve",
+                "impersonate authentication.k8s.io/uids//u-1",
+                "impersonate /groups//dev",
+                "impersonate authentication.k8s.io/userextras/acme.com/project/p1",
             ]
         );
+        assert_eq!(asked(Mode::UserInfo)[2], "impersonate:user-info authentication.k8s.io/groups//dev");
+    }
+
+    #[test]
+    fn the_headers_are_gone_once_they_have_been_read() {
+        let mut headers = HeaderMap::new();
+        for name in
+            ["impersonate-user", "impersonate-group", "impersonate-extra-a", "impersonate-uid", "accept"]
+        {
+            headers.append(name, "x".parse().unwrap());
+        }
+        forget(&mut headers);
+        assert_eq!(headers.keys().map(|k| k.as_str()).collect::<Vec<_>>(), ["accept"]);
     }
 
     #[test]
