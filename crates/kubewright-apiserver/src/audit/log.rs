@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -122,11 +122,8 @@ impl Output {
 fn write_all(queue: &Receiver<Bytes>, mut output: Output) {
     while let Ok(first) = queue.recv() {
         let mut outcome = output.line(&first);
-        loop {
-            match queue.try_recv() {
-                Ok(event) => outcome = outcome.and_then(|()| output.line(&event)),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(event) = queue.try_recv() {
+            outcome = outcome.and_then(|()| output.line(&event));
         }
         if let Err(error) = outcome.and_then(|()| output.flush()) {
             tracing::error!(%error, "the audit log cannot be written");

@@ -176,7 +176,8 @@ impl Policy {
 
 impl Rule {
     fn check(&self, rule: usize) -> Result<(), PolicyError> {
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let has_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if !self.non_resource_urls.is_empty() && has_resources {
             return Err(PolicyError::Both { rule });
         }
         let wrong = |url: &&String| {

@@ -370,8 +370,8 @@ mod tests {
         assert_eq!(PublicKey::from_jwk(&public.to_jwk()).as_ref(), Some(public));
         let der = ec_info(&public.key);
         let file = pem(&der).replace("PRIVATE", "PUBLIC");
-        assert_eq!(PublicKey::all_from_pem(&file).unwrap(), [public.clone()]);
-        assert_eq!(PublicKey::all_from_pem(key.to_pem()).unwrap(), [public.clone()]);
+        assert_eq!(PublicKey::all_from_pem(&file).unwrap(), std::slice::from_ref(public));
+        assert_eq!(PublicKey::all_from_pem(key.to_pem()).unwrap(), std::slice::from_ref(public));
         assert!(PublicKey::all_from_pem("nothing").is_err());
         let rsa = PublicKey {
             id: "r".into(),
