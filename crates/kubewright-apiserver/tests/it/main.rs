@@ -4,6 +4,7 @@ mod audits;
 mod client;
 mod crds;
 mod hook;
+mod hostile;
 mod objects;
 mod watches;
 mod webhooks;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::wire::{Caller, Scratch, cluster};
 
+const NO_GROUPS: [&str; 0] = [];
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 
 /// An account, and its uid.
@@ -172,7 +173,7 @@ async fn headers_of_a_proxy_count_from_the_proxy_alone() {
         let cluster = cluster(|c| c.access.request_header = Some(config)).await;
         let claims = |caller: Caller| caller.header(user, "root").header(group, "system:masters");
         let of = |authority: &Authority, name: &str| {
-            let identity = authority.client(name, &[], SystemTime::now()).expect("a certificate");
+            let identity = authority.client(name, &NO_GROUPS, SystemTime::now()).expect("a certificate");
             claims(Caller::with(&cluster, Some(&identity)))
         };
         let (name, groups) = of(&proxies, "front-proxy").who().await.expect("the proxy is believed");
@@ -186,7 +187,8 @@ async fn headers_of_a_proxy_count_from_the_proxy_alone() {
         let jane = claims(Caller::user(&cluster, "jane", &[]));
         assert_eq!(jane.who().await.expect("she is known").0, "jane", "a user of our own stays who she is");
         if custom {
-            let identity = proxies.client("front-proxy", &[], SystemTime::now()).expect("a certificate");
+            let identity =
+                proxies.client("front-proxy", &NO_GROUPS, SystemTime::now()).expect("a certificate");
             let usual = Caller::with(&cluster, Some(&identity)).header("X-Remote-User", "root");
             assert_eq!(usual.who().await, None, "these are not the headers that were agreed upon");
         }

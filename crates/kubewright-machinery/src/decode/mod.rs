@@ -18,8 +18,9 @@ use crate::schema::Schema;
 use crate::status::Status;
 use crate::{quantity, time};
 
-/// Nesting of objects and arrays that is followed.
-pub const MAX_DEPTH: usize = 500;
+/// Nesting of objects and arrays that is followed. What is decoded is stored, and read back by a parser that follows 127
+/// levels; the fields that managers own are nested four levels more than the object.
+pub const MAX_DEPTH: usize = 120;
 
 /// A body can't be decoded. The text is what a Kubernetes API server says.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -9,6 +9,8 @@ use crate::status::Status;
 
 /// As many operations as a patch may have.
 pub const MAX_OPERATIONS: usize = 10_000;
+/// Bytes of JSON that the copies of one patch may come to.
+pub const MAX_COPIED: usize = 3 * 1024 * 1024;
 
 /// A body is no JSON patch.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -64,6 +66,12 @@ pub enum Error {
     /// An operation that RFC 6902 does not know.
     #[error("Unexpected kind: {0}")]
     Kind(String),
+    /// What is copied is more than may be: copies of copies double.
+    #[error("Unable to copy, the accumulated size increase of copy is {0}, exceeding the limit {MAX_COPIED}")]
+    Copied(usize),
+    /// The document would be nested more deeply than one that is sent may be.
+    #[error("exceeded max depth")]
+    Depth,
 }
 
 impl Error {
@@ -148,29 +156,32 @@ impl Patch {
     /// # Errors
     /// When an operation can't be done, or a test fails.
     pub fn apply(&self, mut document: Value) -> Result<Value, Error> {
+        let mut copied = 0;
         for operation in &self.operations {
-            step(&mut document, operation)?;
+            step(&mut document, operation, &mut copied)?;
         }
         Ok(document)
     }
 }
 
-fn step(document: &mut Value, operation: &Map<String, Value>) -> Result<(), Error> {
+fn step(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize) -> Result<(), Error> {
     let pointer = |name| operation.get(name).and_then(Value::as_str).ok_or(Error::NoField(name));
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     match operation.get("op").and_then(Value::as_str).unwrap_or("unknown") {
         "add" => {
-            let (parent, key) = parent(document, pointer("path")?, "add")?;
-            add(parent, &key, value())
+            let (path, value) = (pointer("path")?, value());
+            fits(path, &value)?;
+            let (parent, key) = parent(document, path, "add")?;
+            add(parent, &key, value)
         }
         "remove" => {
             let (parent, key) = parent(document, pointer("path")?, "remove")?;
             remove(parent, &key).map(drop)
         }
         "replace" => {
-            let path = pointer("path")?;
+            let (path, value) = (pointer("path")?, value());
+            fits(path, &value)?;
             if path.is_empty() {
-                let value = value();
                 if !value.is_object() && !value.is_array() {
                     return Err(Error::Scalar);
                 }
@@ -180,22 +191,30 @@ fn step(document: &mut Value, operation: &Map<String, Value>) -> Result<(), Erro
             match parent(document, path, "replace")? {
                 (Value::Array(items), key) => {
                     let at = existing(items, &key)?;
-                    items[at] = value();
+                    items[at] = value;
                     Ok(())
                 }
-                (other, key) => add(other, &key, value()),
+                (other, key) => add(other, &key, value),
             }
         }
         "move" => {
             let (source, key) = parent(document, pointer("from")?, "move")?;
             let value = remove(source, &key)?;
-            let (target, key) = parent(document, pointer("path")?, "move")?;
+            let path = pointer("path")?;
+            fits(path, &value)?;
+            let (target, key) = parent(document, path, "move")?;
             add(target, &key, value)
         }
         "copy" => {
             let (source, key) = parent(document, pointer("from")?, "copy")?;
-            let value = get(source, &key)?.cloned().unwrap_or(Value::Null);
-            let (target, key) = parent(document, pointer("path")?, "copy")?;
+            let value = get(source, &key)?.unwrap_or(&Value::Null);
+            *copied += serde_json::to_string(value).map_or(0, |text| text.len());
+            if *copied > MAX_COPIED {
+                return Err(Error::Copied(*copied));
+            }
+            let (path, value) = (pointer("path")?, value.clone());
+            fits(path, &value)?;
+            let (target, key) = parent(document, path, "copy")?;
             add(target, &key, value)
         }
         "test" => {
@@ -216,6 +235,19 @@ fn step(document: &mut Value, operation: &Map<String, Value>) -> Result<(), Erro
         }
         other => Err(Error::Kind(other.to_string())),
     }
+}
+
+/// Whether a value may be put at a place: a patch nests no more deeply than a body may.
+fn fits(pointer: &str, value: &Value) -> Result<(), Error> {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    let above = pointer.bytes().filter(|byte| *byte == b'/').count();
+    if above + depth(value) > decode::MAX_DEPTH { Err(Error::Depth) } else { Ok(()) }
 }
 
 /// The container that a pointer's last token names a place in.
@@ -331,6 +363,21 @@ mod tests {
             (a, b) if a == b => {}
             (_, b) => out.push(json!({"op": "replace", "path": pointer, "value": b})),
         }
+    }
+
+    #[test]
+    fn copies_that_double_and_places_that_deepen_have_an_end() {
+        let copies: Vec<Value> =
+            (0..60).map(|n| json!({"op": "copy", "from": "/d", "path": format!("/d/c{n}")})).collect();
+        let document = json!({"d": {"a": "x".repeat(1000)}});
+        assert!(matches!(apply(document, json!(copies)), Err(Error::Copied(size)) if size > MAX_COPIED));
+        let mut path = String::from("/d");
+        let mut deepening = Vec::new();
+        for _ in 0..decode::MAX_DEPTH + 1 {
+            path.push_str("/d");
+            deepening.push(json!({"op": "add", "path": path, "value": {}}));
+        }
+        assert_eq!(apply(json!({"d": {}}), json!(deepening)), Err(Error::Depth));
     }
 
     #[test]
