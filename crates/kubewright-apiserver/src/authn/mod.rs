@@ -4,6 +4,7 @@
 //! error of one is remembered and answered as 401 only if no other knows the caller.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -202,8 +203,9 @@ pub(crate) async fn authenticate(core: &Core, request: &http::request::Parts) ->
 /// Takes the credentials away from a request whose sender is known: nothing that serves it, here or elsewhere, gets to
 /// see them.
 pub(crate) fn forget_credentials(core: &Core, headers: &mut HeaderMap) {
+    static USUAL: LazyLock<FrontProxyHeaders> = LazyLock::new(FrontProxyHeaders::default);
     headers.remove(AUTHORIZATION);
-    FrontProxyHeaders::default().remove_from(headers);
+    USUAL.remove_from(headers);
     for authenticator in core.authenticators() {
         authenticator.forget(headers);
     }

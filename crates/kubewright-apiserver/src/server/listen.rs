@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::AsyncBufReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -111,9 +112,17 @@ async fn connection(
 ) {
     let head_timeout = core.config().limits.head_timeout;
     match tls {
-        None => serve(core, TokioIo::new(stream), from, (None, None), watcher).await,
+        // A connection counts from its first byte: until then it waits for no more than a head may take.
+        None => match tokio::time::timeout(head_timeout, stream.readable()).await {
+            Ok(Ok(())) => serve(core, TokioIo::new(stream), from, (None, None), watcher).await,
+            _ => tracing::debug!("nothing came on a connection"),
+        },
         Some(acceptor) => match tokio::time::timeout(head_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => {
+            Ok(Ok(mut stream)) => {
+                match tokio::time::timeout(head_timeout, stream.fill_buf()).await {
+                    Ok(Ok(first)) if !first.is_empty() => {}
+                    _ => return tracing::debug!("nothing came on a connection"),
+                }
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let peer = stream.get_ref().1.peer_certificates().map(|certificates| {
                     let chain: Vec<_> = certificates.iter().map(|c| c.clone().into_owned()).collect();

@@ -6,5 +6,6 @@ mod crds;
 mod hook;
 mod hostile;
 mod objects;
+mod oidc;
 mod watches;
 mod webhooks;

@@ -55,6 +55,41 @@ async fn a_client_that_asks_for_an_impossible_time_is_told() {
     );
 }
 
+#[tokio::test]
+async fn a_server_that_goes_down_says_so_ends_watches_and_answers_what_it_has_begun() {
+    let cluster = cluster(|_| {}).await;
+    let admin = Caller::admin(&cluster);
+    let mut watch = admin.connect().await;
+    watch.send(b"GET /api/v1/namespaces?watch=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("\"ADDED\"") {
+        seen.extend(watch.some().await);
+    }
+    let mut begun = admin.connect().await;
+    let body = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"m"}}"#;
+    let head = format!(
+        "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    begun.send(head.as_bytes()).await;
+    let continues = String::from_utf8_lossy(&begun.some().await).into_owned();
+    assert_eq!(codes(&continues), [100], "the server waits for the body");
+
+    cluster.server().announce_shutdown();
+    let ready = admin.get("/readyz").await;
+    assert_eq!(ready.code, 500);
+    assert!(ready.body.to_string().contains("[-]shutdown failed"), "{}", ready.body);
+    assert_eq!(admin.get("/livez").await.code, 200);
+    assert_eq!(admin.get("/api/v1/namespaces").await.code, 200, "it still serves");
+
+    let down = tokio::spawn(cluster.shutdown());
+    assert!(watch.text().await.ends_with("0\r\n\r\n"), "a watch ends as it should");
+    begun.send(body.as_bytes()).await;
+    assert_eq!(codes(&begun.text().await), [201]);
+    down.await.expect("it goes down");
+}
+
 /// HTTP/2 frames, by hand.
 mod frames {
     pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
 use kubewright_machinery::meta;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -39,11 +40,11 @@ pub(crate) struct Seat {
     pub matched: Option<Matched>,
 }
 
-/// By which schema a request was classified to which level: their uids.
+/// By which schema a request was classified to which level: their uids, as headers show them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Matched {
-    pub schema: String,
-    pub level: String,
+    pub schema: HeaderValue,
+    pub level: HeaderValue,
 }
 
 /// There is no room.
@@ -77,7 +78,7 @@ struct Compiled {
 
 /// One priority level.
 struct Priority {
-    uid: String,
+    uid: HeaderValue,
     /// `None` where its requests are exempt.
     gate: Option<Arc<Gate>>,
 }
@@ -95,10 +96,16 @@ impl Fairness {
 
     /// A seat for a request, once there is one.
     pub async fn enter(&self, reader: &Reader, user: &UserInfo, info: &RequestInfo) -> Result<Seat, NoRoom> {
-        if self.limits.fairness
-            && let Some(compiled) = self.compiled(reader).await
-        {
-            return self.seat(&compiled, user, info).await;
+        if self.limits.fairness {
+            // Masters are exempt whatever else changes: they need not look for changes.
+            let known = self.compiled.lock().clone().filter(|_| user.in_group(MASTERS));
+            let compiled = match known {
+                Some(known) => Some(known),
+                None => self.compiled(reader).await,
+            };
+            if let Some(compiled) = compiled {
+                return self.seat(&compiled, user, info).await;
+            }
         }
         let is_read = matches!(&*info.verb, "get" | "list" | "watch");
         let gate = if is_read { &self.reading } else { &self.writing };
@@ -172,7 +179,7 @@ impl Fairness {
                     None => Arc::new(Gate::new(shape)),
                 }
             });
-            by_name.insert(name, Arc::new(Priority { uid: meta::uid(object).to_string(), gate }));
+            by_name.insert(name, Arc::new(Priority { uid: uid(object), gate }));
         }
         let mut schemas: Vec<Schema> = schemas.objects.values().map(|object| Schema::read(object)).collect();
         // A schema of a level that is not there takes nothing.
@@ -192,6 +199,11 @@ impl Fairness {
         counts.sort();
         counts
     }
+}
+
+/// The uid of an object.
+fn uid(object: &Value) -> HeaderValue {
+    HeaderValue::from_str(meta::uid(object)).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn is_exempt(object: &Value) -> bool {
@@ -367,7 +379,13 @@ mod tests {
         let (fairness, compiled) = fairness(limits());
         let (plain, master) = (UserInfo::new("a", &[]), UserInfo::new("m", &[MASTERS]));
         let first = fairness.seat(&compiled, &plain, &request()).await.unwrap();
-        assert_eq!(first.matched, Some(Matched { schema: "rest-uid".into(), level: "rejecting-uid".into() }));
+        assert_eq!(
+            first.matched,
+            Some(Matched {
+                schema: HeaderValue::from_static("rest-uid"),
+                level: HeaderValue::from_static("rejecting-uid"),
+            })
+        );
         assert!(fairness.seat(&compiled, &plain, &request()).await.is_err());
         assert!(fairness.seat(&compiled, &master, &request()).await.is_ok());
         let patient = UserInfo::new("p", &["patient"]);

@@ -2,6 +2,7 @@
 //!
 //! Pure: objects come in, a match comes out.
 
+use http::HeaderValue;
 use kubewright_machinery::meta;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::request::RequestInfo;
 #[derive(Debug)]
 pub(super) struct Schema {
     pub name: String,
-    pub uid: String,
+    pub uid: HeaderValue,
     pub precedence: i64,
     /// Name of its priority level.
     pub level: String,
@@ -68,7 +69,7 @@ impl Schema {
         };
         Self {
             name: meta::name(object).to_string(),
-            uid: meta::uid(object).to_string(),
+            uid: super::uid(object),
             precedence: spec["matchingPrecedence"].as_i64().unwrap_or(1000),
             level: text(&spec["priorityLevelConfiguration"]["name"]),
             distinguisher,
