@@ -51,7 +51,8 @@ pub(super) async fn run(shared: Arc<Shared>, client: kube::Client) {
 }
 
 fn request(shared: &Shared, query: &str) -> Result<Request<Body>, http::Error> {
-    Request::get(format!("{}?{query}", shared.kind.collection_path(shared.scope.namespace())))
+    let selection = shared.select.query();
+    Request::get(format!("{}?{query}{selection}", shared.kind.collection_path(shared.scope.namespace())))
         .header(header::ACCEPT, "application/json")
         .header(header::ACCEPT_ENCODING, "identity")
         .body(Body::empty())
@@ -95,7 +96,9 @@ async fn stream(shared: &Shared, client: &kube::Client, watch: &mut Watch, query
             };
             let effect = watch.frame(&frame, Instant::now());
             match frame {
-                Frame::Put(object) | Frame::Delete(object) => batch.push((effect, Some(object))),
+                Frame::Put(object) | Frame::Delete(object) => {
+                    batch.extend(shared.keep(object).map(|object| (effect, Some(object))));
+                }
                 Frame::Undecodable(error) => shared.note_undecodable(&error),
                 Frame::Error { code, message } => {
                     tracing::debug!(kind = %shared.kind, code, message, "the watch ended with an error");
@@ -133,7 +136,8 @@ async fn page(shared: &Shared, client: &kube::Client, watch: &mut Watch, next: O
         Ok(page) => {
             page.undecodable.iter().for_each(|error| shared.note_undecodable(error));
             let synced = watch.page(page.resource_version, page.next);
-            let put = page.objects.into_iter().map(|object| (Effect::Put { initial: true }, Some(object)));
+            let kept = page.objects.into_iter().filter_map(|object| shared.keep(object));
+            let put = kept.map(|object| (Effect::Put { initial: true }, Some(object)));
             shared.apply(put.chain(synced.map(|version| (Effect::Synced(version), None))).collect());
         }
         Err(error) => {

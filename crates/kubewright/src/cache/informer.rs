@@ -14,6 +14,7 @@ use tokio::time::timeout_at;
 use super::cold::Codec;
 use super::memory::Budget;
 use super::object::{Cached, DecodeError};
+use super::select::Select;
 use super::store::{Change, Index, Store, Version};
 use super::watch::Effect;
 use super::{Scope, driver};
@@ -51,6 +52,8 @@ type Callback = dyn Fn(&Delta) + Send + Sync;
 pub(crate) struct Wrote {
     pub key: Key,
     pub what: Expected,
+    /// The object as it was written; none when it is gone.
+    pub object: Option<Arc<Cached>>,
 }
 
 /// What the cache will show once it has caught up with a write.
@@ -72,6 +75,7 @@ struct Pending {
 pub(crate) struct Shared {
     pub(crate) kind: Kind,
     pub(crate) scope: Scope,
+    pub(super) select: Arc<Select>,
     store: RwLock<Store>,
     budget: Arc<Budget>,
     subscribers: Mutex<Vec<(u64, Box<Callback>)>>,
@@ -132,8 +136,8 @@ impl fmt::Debug for Informer {
 }
 
 impl Informer {
-    pub(crate) fn start(client: kube::Client, kind: Kind, scope: Scope, budget: Arc<Budget>) -> Informer {
-        let shared = Arc::new(Shared::new(kind, scope, budget));
+    pub(super) fn start(client: kube::Client, shared: Shared) -> Informer {
+        let shared = Arc::new(shared);
         let task = tokio::spawn(driver::run(Arc::clone(&shared), client)).abort_handle();
         Informer(Arc::new(Running { shared, task }))
     }
@@ -258,10 +262,11 @@ pub struct InformerStats {
 }
 
 impl Shared {
-    pub(crate) fn new(kind: Kind, scope: Scope, budget: Arc<Budget>) -> Shared {
+    pub(crate) fn new(kind: Kind, scope: Scope, select: Arc<Select>, budget: Arc<Budget>) -> Shared {
         Shared {
             kind,
             scope,
+            select,
             store: RwLock::new(Store::with_decoded(Arc::clone(&budget.decoded))),
             budget,
             subscribers: Mutex::default(),
@@ -278,8 +283,23 @@ impl Shared {
     }
 
     /// Remembers a write that reads have to wait for.
-    pub(crate) fn wrote(&self, wrote: Wrote) {
-        let round = self.store.read().round();
+    pub(crate) fn wrote(&self, mut wrote: Wrote) {
+        let (round, held) = {
+            let store = self.store.read();
+            (store.round(), store.version(&wrote.key).is_some())
+        };
+        // What is not followed never shows up, or goes once the cache has caught up.
+        match wrote.object.take() {
+            Some(object) if !self.select.takes(&object) => {
+                if !held {
+                    return;
+                }
+                wrote.what = Expected::Gone(object.uid().into());
+            }
+            // Nobody can say whether it is followed.
+            None if !held && !self.select.is_all() => return,
+            _ => {}
+        }
         // A write that is shown already still counts while an earlier one to the same key does not:
         // an object created and deleted at once would appear in between.
         let mut pending = self.pending.lock();
@@ -413,6 +433,11 @@ impl Shared {
         self.budget.changed(hot, store.hot_bytes());
     }
 
+    /// The object as this cache keeps it; one that can't be kept is noted.
+    pub(super) fn keep(&self, object: Cached) -> Option<Cached> {
+        self.select.keep(object, &self.kind).map_err(|error| self.note_undecodable(&error)).ok()
+    }
+
     /// Whether an object of the server is newer than a revision, or cached as it is.
     pub(super) fn knows(&self, object: &Cached, from: u64) -> bool {
         object.resource_version() > from
@@ -458,7 +483,12 @@ mod tests {
     use crate::cache::Memory;
 
     fn shared() -> Shared {
-        Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(Budget::new(Memory::default())))
+        selecting(Select::all())
+    }
+
+    fn selecting(select: Select) -> Shared {
+        let budget = Arc::new(Budget::new(Memory::default()));
+        Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(select), budget)
     }
 
     fn pod(name: &str, uid: &str, version: u64) -> Option<Cached> {
@@ -468,7 +498,7 @@ mod tests {
     }
 
     fn wrote(name: &str, what: Expected) -> Wrote {
-        Wrote { key: name.into(), what }
+        Wrote { key: name.into(), what, object: None }
     }
 
     #[test]
@@ -517,6 +547,25 @@ mod tests {
         shared.wrote(wrote("a", Expected::Version(11)));
         shared.wrote(wrote("a", Expected::Gone("u".into())));
         shared.apply(vec![(Effect::Put { initial: false }, pod("a", "u", 11))]);
+        assert!(shared.is_behind(None, u64::MAX));
+        shared.apply(vec![(Effect::Delete, pod("a", "u", 12))]);
+        assert!(!shared.is_behind(None, u64::MAX));
+    }
+
+    #[test]
+    fn a_read_does_not_wait_for_what_is_not_followed() {
+        let shared = selecting(Select::all().labels("app=a").unwrap());
+        shared.begin_replace();
+        shared.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 5)), (Effect::Synced(10), None)]);
+        let unlabelled = |name: &str, version| Wrote {
+            key: name.into(),
+            what: Expected::Version(version),
+            object: pod(name, "u", version).map(Arc::new),
+        };
+        shared.wrote(unlabelled("b", 11));
+        assert!(!shared.is_behind(None, u64::MAX));
+        // One that is no longer followed goes.
+        shared.wrote(unlabelled("a", 12));
         assert!(shared.is_behind(None, u64::MAX));
         shared.apply(vec![(Effect::Delete, pod("a", "u", 12))]);
         assert!(!shared.is_behind(None, u64::MAX));

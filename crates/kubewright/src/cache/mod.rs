@@ -11,6 +11,7 @@ mod frame;
 mod informer;
 mod memory;
 mod object;
+mod select;
 mod store;
 mod watch;
 
@@ -22,11 +23,13 @@ use parking_lot::Mutex;
 
 pub use self::backoff::{Backoff, Jitter};
 pub use self::frame::{Frame, Lines, Page, parse as parse_frame, parse_page};
+use self::informer::Shared;
 pub use self::informer::{Delta, Informer, InformerStats, Subscription, What};
 pub(crate) use self::informer::{Expected, Wrote};
 use self::memory::Budget;
 pub use self::memory::Memory;
 pub use self::object::{Cached, DecodeError, Owner};
+pub use self::select::{Select, SelectError};
 pub use self::store::{Change, Index, Store, Version};
 pub use self::watch::{Effect, Failure, Step, Watch, WatchState};
 use crate::kind::{Key, Kind};
@@ -71,6 +74,7 @@ impl fmt::Display for Scope {
 pub struct Cache {
     client: kube::Client,
     informers: Arc<Mutex<Informers>>,
+    selects: Arc<Mutex<HashMap<Kind, Arc<Select>>>>,
     budget: Arc<Budget>,
 }
 
@@ -85,7 +89,22 @@ impl Cache {
 
     /// A cache that keeps to this much memory.
     pub fn with_memory(client: kube::Client, memory: Memory) -> Cache {
-        Cache { client, informers: Arc::default(), budget: Arc::new(Budget::new(memory)) }
+        Cache {
+            client,
+            informers: Arc::default(),
+            selects: Arc::default(),
+            budget: Arc::new(Budget::new(memory)),
+        }
+    }
+
+    /// Keeps informers that start from now on to this much memory.
+    pub(crate) fn limit(&mut self, memory: Memory) {
+        self.budget = Arc::new(Budget::new(memory));
+    }
+
+    /// Follows only some objects of a kind, or keeps only parts of them, in informers that start from now on.
+    pub fn select(&self, kind: &Kind, select: Select) {
+        self.selects.lock().insert(kind.clone(), Arc::new(select));
     }
 
     /// The informer of a kind and scope: the running one, or a new one that starts now. It stops when
@@ -100,7 +119,9 @@ impl Cache {
         if let Some(running) = informers.get(&slot).and_then(Weak::upgrade) {
             return Informer(running);
         }
-        let informer = Informer::start(self.client.clone(), kind.clone(), scope, Arc::clone(&self.budget));
+        let select = self.selects.lock().get(kind).cloned().unwrap_or_default();
+        let shared = Shared::new(kind.clone(), scope, select, Arc::clone(&self.budget));
+        let informer = Informer::start(self.client.clone(), shared);
         informers.insert(slot, Arc::downgrade(&informer.0));
         informer
     }

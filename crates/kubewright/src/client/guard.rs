@@ -141,7 +141,9 @@ impl Guard {
         if asked.subresource.as_deref().is_some_and(|subresource| !answers_object.contains(&subresource)) {
             return;
         }
-        if let Some(wrote) = what_was_written(asked, body) {
+        if let Some(mut wrote) = what_was_written(asked, body) {
+            // A Scale has neither the labels nor the fields of the object it is of.
+            wrote.object = wrote.object.filter(|_| asked.subresource.as_deref() != Some("scale"));
             self.cache.wrote(&asked.group, &asked.resource, &wrote);
         }
     }
@@ -175,15 +177,22 @@ fn what_was_written(asked: &ResourceRequest, body: &[u8]) -> Option<Wrote> {
         && status.kind == "Status"
     {
         let key = Key::new(namespace, asked.name.as_deref()?);
-        return (!status.details.uid.is_empty())
-            .then(|| Wrote { key, what: Expected::Gone(status.details.uid.into()) });
+        return (!status.details.uid.is_empty()).then(|| Wrote {
+            key,
+            what: Expected::Gone(status.details.uid.into()),
+            object: None,
+        });
     }
     let object = Cached::read(body, &kind).ok()?;
     let key = Key::new(namespace, asked.name.as_deref().unwrap_or_else(|| object.key().name()));
     let gone = asked.verb == Verb::Delete && !object.is_deleting();
-    let what =
-        if gone { Expected::Gone(object.uid().into()) } else { Expected::Version(object.resource_version()) };
-    Some(Wrote { key, what })
+    if gone {
+        return Some(Wrote { key, what: Expected::Gone(object.uid().into()), object: None });
+    }
+    let what = Expected::Version(object.resource_version());
+    // Metadata alone does not say what a field selector asks for.
+    let whole = object.at(&["kind"]) != Some(br#""PartialObjectMetadata""#);
+    Some(Wrote { key, what, object: whole.then(|| Arc::new(object)) })
 }
 
 #[cfg(test)]

@@ -16,10 +16,11 @@ use tokio::task::{Id, JoinSet};
 
 use self::health::{Health, Serves, listen, serve};
 use self::metrics::Metrics;
-use crate::cache::{Cache, Scope};
+use crate::cache::{Cache, Memory, Scope, Select};
 use crate::client::{Guard, Permit, Permits, Verb};
 use crate::context::{Recorder, Scoped, View};
 use crate::controller::{Controller, Lead, Runner};
+use crate::kind::{Kind, Object};
 use crate::leader::{self, Candidate, LeaderElection, Standing};
 use crate::lease::Fence;
 use crate::{Error, Result};
@@ -70,6 +71,20 @@ impl Manager {
     #[must_use]
     pub fn controller(mut self, controller: Controller) -> Manager {
         self.controllers.push(controller);
+        self
+    }
+
+    /// Follows only some objects of a kind, or keeps only parts of them, in all controllers.
+    #[must_use]
+    pub fn select<K: Object>(self, select: Select) -> Manager {
+        self.cache.select(&Kind::of::<K>(), select);
+        self
+    }
+
+    /// How much memory the cache may take.
+    #[must_use]
+    pub fn memory(mut self, memory: Memory) -> Manager {
+        self.cache.limit(memory);
         self
     }
 

@@ -12,8 +12,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use self::flags::{Command, Flags, LogFormat, RunFlags};
+use crate::cache::{Memory, Select};
 use crate::client::{Connect, Permits};
 use crate::controller::Controller;
+use crate::kind::{Kind, Object};
 use crate::leader::{self, LeaderElection};
 use crate::manager::{Manager, own_permits};
 use crate::{Error, Result};
@@ -25,6 +27,8 @@ pub struct Operator {
     controllers: Vec<Controller>,
     definitions: Vec<CustomResourceDefinition>,
     grace: Duration,
+    memory: Memory,
+    selects: Vec<(Kind, Select)>,
     leader: Option<LeaderElection>,
 }
 
@@ -37,6 +41,8 @@ impl Operator {
             controllers: Vec::new(),
             definitions: Vec::new(),
             grace: Duration::from_secs(30),
+            memory: Memory::default(),
+            selects: Vec::new(),
             leader: None,
         }
     }
@@ -77,6 +83,20 @@ impl Operator {
         self
     }
 
+    /// Follows only some objects of a kind, or keeps only parts of them, in all controllers: see [`Select`].
+    #[must_use]
+    pub fn select<K: Object>(mut self, select: Select) -> Operator {
+        self.selects.push((Kind::of::<K>(), select));
+        self
+    }
+
+    /// How much memory the cache may take; everything stays uncompressed by default.
+    #[must_use]
+    pub fn memory(mut self, memory: Memory) -> Operator {
+        self.memory = memory;
+        self
+    }
+
     /// What its controllers and the runtime may do, together.
     pub fn permits(&self) -> Permits {
         let mut permits = own_permits();
@@ -109,7 +129,10 @@ impl Operator {
 
     /// The manager that runs this operator's controllers.
     pub fn manager(self, client: kube::Client) -> Manager {
-        let mut manager = Manager::new(&self.name, client).grace(self.grace);
+        let mut manager = Manager::new(&self.name, client).grace(self.grace).memory(self.memory);
+        for (kind, select) in self.selects {
+            manager.cache().select(&kind, select);
+        }
         if let Some(election) = self.leader {
             manager = manager.leader_election(election);
         }
