@@ -16,6 +16,7 @@
 //! ```
 
 pub mod access;
+pub mod apply;
 mod bootstrap;
 mod config;
 pub mod controllers;

@@ -37,8 +37,13 @@ pub struct Authority {
 impl Authority {
     /// Makes an authority of this name that signs itself.
     pub fn new(common_name: &str, now: SystemTime) -> Result<Self, PkiError> {
+        Self::lasting(common_name, AUTHORITY_LIFE, now)
+    }
+
+    /// The same, for another time than ten years: for authorities that are replaced without anybody's doing.
+    pub fn lasting(common_name: &str, life: Duration, now: SystemTime) -> Result<Self, PkiError> {
         let key = KeyPair::generate().map_err(|source| PkiError::Key { source })?;
-        let mut params = params(now, AUTHORITY_LIFE, None)?;
+        let mut params = params(now, life, None)?;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -100,6 +105,11 @@ impl Authority {
     /// The authority is valid until then.
     pub fn not_after(&self) -> SystemTime {
         self.validity.not_after
+    }
+
+    /// When to make a successor: after two thirds of the validity.
+    pub fn renew_at(&self) -> SystemTime {
+        self.validity.renew_at()
     }
 
     /// A serving certificate for these DNS names (a leading `*.` label is allowed) and addresses. The first name, or

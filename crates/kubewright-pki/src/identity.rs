@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
@@ -59,8 +60,23 @@ impl Identity {
 
     /// When to issue a successor: after two thirds of the validity.
     pub fn renew_at(&self) -> SystemTime {
-        let whole = self.validity.not_after.duration_since(self.validity.not_before).unwrap_or_default();
-        self.validity.not_before + whole / 3 * 2
+        self.validity.renew_at()
+    }
+
+    /// The DNS names that the leaf is for. [`PkiError::Certificate`] where it cannot be read.
+    pub fn dns_names(&self) -> Result<Vec<String>, PkiError> {
+        let leaf = self.chain.first().ok_or(PkiError::Certificate { source: None })?;
+        let parsed = parse(leaf)?;
+        let names = parsed
+            .subject_alternative_name()
+            .map_err(|source| PkiError::Certificate { source: Some(source) })?;
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        Ok(names
+            .filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                _ => None,
+            })
+            .collect())
     }
 }
 

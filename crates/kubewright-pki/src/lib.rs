@@ -75,10 +75,10 @@ pub enum PkiError {
     /// A bundle was needed and none of its certificates can serve as an authority.
     #[error("no usable certificate authority in the bundle")]
     EmptyBundle,
-    /// A client certificate that no trusted authority vouches for at this time.
-    #[error("the client certificate is not trusted")]
+    /// A certificate that no trusted authority vouches for at this time.
+    #[error("the certificate is not trusted")]
     Untrusted {
-        /// Why: unknown issuer, expired, not for clients.
+        /// Why: unknown issuer, expired, not for this use or name.
         source: rustls::Error,
     },
     /// rustls refused a configuration.
@@ -94,4 +94,12 @@ pub enum PkiError {
 pub(crate) struct Validity {
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
+}
+
+impl Validity {
+    /// After two thirds of it.
+    fn renew_at(&self) -> SystemTime {
+        let whole = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        self.not_before + whole / 3 * 2
+    }
 }

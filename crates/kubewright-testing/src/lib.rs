@@ -19,6 +19,7 @@
 
 mod dump;
 mod eventually;
+mod operator;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,6 +29,7 @@ pub use kubewright_cluster::{Cluster, ClusterConfig, ClusterError};
 use thiserror::Error;
 
 pub use crate::eventually::{BoxError, eventually};
+pub use crate::operator::TestOperator;
 
 /// Why a test has no cluster or namespace.
 #[derive(Debug, Error)]
@@ -42,6 +44,27 @@ pub enum TestError {
         name: String,
         /// The cause.
         source: Box<kube::Error>,
+    },
+    /// An operator can't print its manifests.
+    #[error("the operator has no manifests")]
+    Manifests(#[source] kubewright::Error),
+    /// The manifests are no YAML.
+    #[error("the operator's manifests are no YAML")]
+    Yaml(#[source] serde_saphyr::Error),
+    /// The cluster refused the manifests.
+    #[error("the operator's manifests can't be applied")]
+    Apply(#[source] kubewright_cluster::apply::ApplyError),
+    /// No port for the operator's webhooks.
+    #[error("cannot listen for webhooks")]
+    Listen(#[source] std::io::Error),
+    /// The operator ended by itself.
+    #[error("the operator ended")]
+    Ended(#[source] kubewright::Error),
+    /// The operator does not become ready.
+    #[error("the operator is not ready:\n{report}")]
+    NotReady {
+        /// What is missing.
+        report: String,
     },
 }
 

@@ -73,6 +73,7 @@ mod lease;
 mod manager;
 mod operator;
 pub mod queue;
+pub mod webhook;
 
 pub use client::{Permit, Verb};
 pub use context::{Children, ChildrenReport, Context, Event, Get, IntoChildren, List, Listed, View};
@@ -81,5 +82,5 @@ pub use error::{Error, Result};
 pub use kind::{BuiltIn, Custom, Defined, Key, Kind, Object};
 pub use leader::LeaderElection;
 pub use lease::{Fenced, LeaseTiming};
-pub use manager::Manager;
+pub use manager::{Manager, Readiness};
 pub use operator::Operator;

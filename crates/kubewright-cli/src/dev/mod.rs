@@ -4,7 +4,6 @@
 //! own generated role → what happens told as it happens → again when sources change. A build that fails leaves
 //! the running operator alone. The operator is a child process: nothing of it is linked in here.
 
-mod apply;
 mod build;
 mod operator;
 mod sources;
@@ -14,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use kubewright_cluster::apply;
 
 use crate::args::DevArgs;
 use crate::cluster;
@@ -134,7 +134,11 @@ async fn launch(
         None => anyhow::bail!("the operator's manifests have no ServiceAccount to run under"),
     };
     crate::kubeconfig::write(&kubeconfig, &config)?;
-    let operator = Operator::start(&binary, &kubeconfig, progress)?;
+    let ports = operator::Ports::choose()?;
+    for (namespace, service, port) in apply::webhook_services(&manifests) {
+        cluster.route_service(&namespace, &service, port, ports.webhooks);
+    }
+    let mut operator = Operator::start(&binary, &kubeconfig, &ports, progress)?;
     progress.step(format!(
         "running {} as {}",
         project.name,
@@ -143,6 +147,8 @@ async fn launch(
 
     let samples = project.samples()?;
     if !samples.is_empty() {
+        // A webhook that can't be asked yet would have them refused.
+        operator.ready(&ports).await;
         let applied =
             apply::apply(client, &samples, "default").await.context("cannot apply config/samples")?;
         progress.step(format!("applied {}", apply::summary(&applied)));

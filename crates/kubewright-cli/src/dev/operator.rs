@@ -1,15 +1,17 @@
 //! The operator as a child process: its manifests, its identity, its start, its end.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use kubewright_cluster::apply::Applied;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::apply::Applied;
 use super::build;
 use crate::progress::{Colour, Progress};
 
@@ -62,6 +64,27 @@ pub fn identity(applied: &[Applied]) -> Option<ServiceAccount> {
     Some(ServiceAccount { namespace: account.namespace.clone()?, name: account.name.clone() })
 }
 
+/// How long an operator may take to become ready before the samples are applied all the same.
+const READY: Duration = Duration::from_secs(20);
+
+/// Where an operator serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// Health.
+    pub health: SocketAddr,
+    /// Webhooks.
+    pub webhooks: SocketAddr,
+}
+
+impl Ports {
+    /// Ports that are free now: fixed ones could be in use by an earlier run.
+    pub fn choose() -> anyhow::Result<Self> {
+        let both = [TcpListener::bind("127.0.0.1:0"), TcpListener::bind("127.0.0.1:0")];
+        let [health, webhooks] = both.map(|listener| listener?.local_addr());
+        Ok(Self { health: health.context("no free port")?, webhooks: webhooks.context("no free port")? })
+    }
+}
+
 /// A running operator.
 pub struct Operator {
     child: Child,
@@ -69,13 +92,18 @@ pub struct Operator {
 
 impl Operator {
     /// Starts the operator against the cluster of `kubeconfig`. What it prints is passed on to stderr, marked.
-    pub fn start(binary: &Path, kubeconfig: &Path, progress: &Progress) -> anyhow::Result<Self> {
+    pub fn start(
+        binary: &Path,
+        kubeconfig: &Path,
+        ports: &Ports,
+        progress: &Progress,
+    ) -> anyhow::Result<Self> {
         let mut child = Command::new(binary)
             .arg("run")
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            // Fixed ports of an earlier run must not be in the way.
-            .args(["--metrics-address", "127.0.0.1:0", "--health-address", "127.0.0.1:0"])
+            .args(["--metrics-address", "127.0.0.1:0", "--health-address", &ports.health.to_string()])
+            .args(["--webhook-address", &ports.webhooks.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -89,6 +117,19 @@ impl Operator {
             tokio::spawn(pass_on(err, progress.clone()));
         }
         Ok(Self { child })
+    }
+
+    /// Waits until the operator says that it is ready, or ends, or has had its time.
+    pub async fn ready(&mut self, ports: &Ports) {
+        let asked = async {
+            while !matches!(readyz(ports.health).await, Ok(true)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(READY, asked) => {}
+            _ = self.child.wait() => {}
+        }
     }
 
     /// Waits for the operator to end by itself.
@@ -111,6 +152,15 @@ impl Operator {
             let _ = self.child.kill().await;
         }
     }
+}
+
+/// Whether `/readyz` answers with success.
+async fn readyz(address: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.take(64 * 1024).read_to_string(&mut answer).await?;
+    Ok(answer.split(' ').nth(1) == Some("200"))
 }
 
 async fn pass_on(stream: impl AsyncRead + Unpin, progress: Progress) {

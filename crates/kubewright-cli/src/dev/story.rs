@@ -8,10 +8,10 @@ use futures::{StreamExt as _, pin_mut};
 use kube::api::{Api, ApiResource, DynamicObject, WatchEvent, WatchParams};
 use kube::discovery::Discovery;
 use kube::{Client, ResourceExt as _};
+use kubewright_cluster::apply::Applied;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::apply::Applied;
 use crate::progress::{Colour, Progress};
 
 /// The tale; it ends when dropped.

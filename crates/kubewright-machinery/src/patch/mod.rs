@@ -4,6 +4,7 @@
 //! Each takes a decoded document and gives a document; whether that is a valid object is judged by decoding it
 //! again ([`crate::decode::value_as`]).
 
+pub mod diff;
 pub mod json;
 pub mod merge;
 pub mod strategic;

@@ -223,3 +223,21 @@ fn debug_output_holds_no_key() {
     let shown = format!("{authority:?} {identity:?}");
     assert!(shown.len() < 600, "{shown}");
 }
+
+#[test]
+fn a_bundle_vouches_for_servers_of_its_authorities_under_their_names_while_they_are_valid() {
+    let authority = Authority::lasting("ca", 100 * DAY, now()).unwrap().with_leaf_life(30 * DAY);
+    let identity = authority.server(&["a.b.svc", "a.b"], &[], now()).unwrap();
+    assert_eq!(identity.dns_names().unwrap(), ["a.b.svc", "a.b"]);
+    let bundle = authority.bundle();
+    bundle.vouches_for(&identity, "a.b.svc", now()).unwrap();
+    for refused in [
+        bundle.vouches_for(&identity, "other.b.svc", now()),
+        bundle.vouches_for(&identity, "not a name", now()),
+        bundle.vouches_for(&identity, "a.b.svc", now() + 31 * DAY),
+        Authority::new("ca", now()).unwrap().bundle().vouches_for(&identity, "a.b.svc", now()),
+    ] {
+        assert!(matches!(refused, Err(PkiError::Untrusted { .. })), "{refused:?}");
+    }
+    assert!(authority.renew_at() > now() + 66 * DAY && authority.renew_at() < now() + 67 * DAY);
+}

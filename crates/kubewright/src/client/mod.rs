@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use kube::config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 pub(crate) use self::guard::Guard;
+pub(crate) use self::permits::NamedRules;
 pub use self::permits::{Permit, Permits, Undeclared};
 pub use self::request::{ResourceRequest, Verb};
 

@@ -11,8 +11,13 @@ use crate::kind::{Kind, Object};
 pub struct Permit {
     group: String,
     resource: String,
+    /// Names of the only objects it is for; empty for all.
+    names: BTreeSet<String>,
     verbs: BTreeSet<Verb>,
 }
+
+/// Group, resource (`resource/subresource`) and names of objects, with the verbs on them: a rule of a role.
+pub(crate) type NamedRules = BTreeMap<(String, String, Vec<String>), BTreeSet<Verb>>;
 
 impl Permit {
     /// Verbs on a typed kind.
@@ -29,7 +34,16 @@ impl Permit {
 
     /// Verbs on a resource known by name; `*` stands for every group, resource or subresource.
     pub fn on_resource(group: &str, resource: &str, verbs: impl IntoIterator<Item = Verb>) -> Permit {
-        Permit { group: group.into(), resource: resource.into(), verbs: verbs.into_iter().collect() }
+        let (group, resource) = (group.into(), resource.into());
+        Permit { group, resource, names: BTreeSet::new(), verbs: verbs.into_iter().collect() }
+    }
+
+    /// Limits it to objects of these names. Creations can't be limited so, and lists and watches only where they
+    /// select a name (`fieldSelector=metadata.name=NAME`).
+    #[must_use]
+    pub fn named<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Permit {
+        self.names.extend(names.into_iter().map(str::to_owned));
+        self
     }
 
     /// Everything. For controllers of the cluster itself, such as garbage collection.
@@ -50,7 +64,12 @@ impl Permit {
                         .is_some_and(|asked| subresource == "*" || subresource == asked)
             }
         };
-        resource && (self.group == "*" || self.group == request.group) && self.verbs.contains(&request.verb)
+        let named =
+            self.names.is_empty() || request.name.as_ref().is_some_and(|name| self.names.contains(name));
+        resource
+            && named
+            && (self.group == "*" || self.group == request.group)
+            && self.verbs.contains(&request.verb)
     }
 }
 
@@ -85,10 +104,21 @@ impl Permits {
         self.kinds.get(&(group.to_owned(), resource.to_owned())).is_some_and(|kind| kind.namespaced)
     }
 
-    /// Verbs by group and resource (`resource/subresource`), merged: the rules of a role.
+    /// The rules of a role for objects of certain names, merged.
+    pub(crate) fn named_rules(&self) -> NamedRules {
+        let mut rules = NamedRules::new();
+        for permit in self.permits.iter().filter(|permit| !permit.names.is_empty()) {
+            let names = permit.names.iter().cloned().collect();
+            let verbs = rules.entry((permit.group.clone(), permit.resource.clone(), names)).or_default();
+            verbs.extend(permit.verbs.iter().copied());
+        }
+        rules
+    }
+
+    /// Verbs by group and resource (`resource/subresource`), merged: the rules of a role for objects of any name.
     pub fn rules(&self) -> BTreeMap<(String, String), BTreeSet<Verb>> {
         let mut rules: BTreeMap<(String, String), BTreeSet<Verb>> = BTreeMap::new();
-        for permit in &self.permits {
+        for permit in self.permits.iter().filter(|permit| permit.names.is_empty()) {
             let verbs = rules.entry((permit.group.clone(), permit.resource.clone())).or_default();
             verbs.extend(permit.verbs.iter().copied());
         }
@@ -248,6 +278,23 @@ mod tests {
         assert!(permits.check(&request(Method::PATCH, "/api/v1/nodes/n")).is_err());
         permits.add(Permit::everything());
         assert!(permits.check(&request(Method::PATCH, "/api/v1/nodes/n")).is_ok());
+    }
+
+    #[test]
+    fn a_permit_may_be_for_objects_of_certain_names() {
+        let mut permits = Permits::default();
+        permits.add(Permit::on_resource("", "secrets", [Verb::Get, Verb::Watch]).named(["certificates"]));
+        let secrets = "/api/v1/namespaces/n/secrets";
+        assert!(permits.check(&request(Method::GET, &format!("{secrets}/certificates"))).is_ok());
+        assert!(permits.check(&request(Method::GET, &format!("{secrets}/others"))).is_err());
+        assert!(permits.check(&request(Method::GET, secrets)).is_err());
+        let watch = |query| ResourceRequest::read(&Method::GET, secrets, Some(query)).unwrap();
+        assert!(permits.check(&watch("watch=true&fieldSelector=metadata.name%3Dcertificates")).is_ok());
+        assert!(permits.check(&watch("watch=true&fieldSelector=metadata.name=others")).is_err());
+        assert!(permits.check(&watch("watch=true")).is_err());
+        assert!(permits.rules().is_empty());
+        let key = (String::new(), "secrets".to_owned(), vec!["certificates".to_owned()]);
+        assert_eq!(permits.named_rules()[&key], BTreeSet::from([Verb::Get, Verb::Watch]));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct ResourceRequest {
     pub subresource: Option<String>,
     /// Namespace, if the URL has one.
     pub namespace: Option<String>,
-    /// Name, if the URL has one.
+    /// Name, if the URL has one, or a list or watch selects one.
     pub name: Option<String>,
 }
 
@@ -115,8 +115,20 @@ impl ResourceRequest {
             Method::DELETE => Verb::DeleteCollection,
             _ => return None,
         };
+        let name = match verb {
+            Verb::List | Verb::Watch if name.is_none() => selected_name(query.unwrap_or_default()),
+            _ => name,
+        };
         Some(ResourceRequest { verb, group, resource, subresource, namespace, name })
     }
+}
+
+/// The name that a field selector asks for, which counts as the request's own, as for API servers.
+fn selected_name(query: &str) -> Option<String> {
+    let selector = query.split('&').find_map(|pair| pair.strip_prefix("fieldSelector="))?;
+    let selector = percent_encoding::percent_decode_str(selector).decode_utf8().ok()?;
+    let name = selector.split(',').find_map(|term| term.strip_prefix("metadata.name="))?;
+    Some(name.trim_start_matches('=').to_owned()).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

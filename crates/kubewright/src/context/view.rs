@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::cache::{Cached, DecodeError, Informer};
+use crate::cache::{Cache, Cached, DecodeError, Index, Informer, Scope};
 use crate::client::Undeclared;
 use crate::kind::{Key, Kind, Object};
 use crate::{Error, Result};
@@ -19,6 +19,18 @@ pub struct View {
 impl View {
     pub(crate) fn new(informers: HashMap<Kind, Informer>) -> View {
         View { informers: Arc::new(informers) }
+    }
+
+    /// The informers of these kinds, started where nobody else has, with these indexes.
+    pub(crate) fn open(cache: &Cache, scope: &Scope, reads: &[Kind], indexes: &[Index]) -> View {
+        let informers: HashMap<Kind, Informer> =
+            reads.iter().map(|kind| (kind.clone(), cache.informer(kind, scope))).collect();
+        for index in indexes {
+            if let Some(informer) = informers.get(&index.kind) {
+                informer.add_index(index.clone());
+            }
+        }
+        View::new(informers)
     }
 
     pub(crate) fn informer(&self, kind: &Kind) -> Option<&Informer> {

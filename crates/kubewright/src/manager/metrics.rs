@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::cache::{Cache, InformerStats};
 use crate::queue::SharedQueue;
+use crate::webhook::metrics::WebhookMetrics;
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -40,14 +41,14 @@ impl Ended {
 }
 
 #[derive(Default)]
-struct Histogram {
+pub(crate) struct Histogram {
     buckets: [AtomicU64; BUCKETS.len()],
     count: AtomicU64,
     micros: AtomicU64,
 }
 
 impl Histogram {
-    fn observe(&self, time: Duration) {
+    pub(crate) fn observe(&self, time: Duration) {
         let seconds = time.as_secs_f64();
         if let Some(bucket) = BUCKETS.iter().position(|bound| seconds <= *bound) {
             self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
@@ -56,7 +57,7 @@ impl Histogram {
         self.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn write(&self, out: &mut String, name: &str, label: &str) {
+    pub(crate) fn write(&self, out: &mut String, name: &str, label: &str) {
         let mut below = 0;
         for (bound, bucket) in BUCKETS.iter().zip(&self.buckets) {
             below += bucket.load(Ordering::Relaxed);
@@ -123,6 +124,7 @@ pub(crate) struct Metrics {
     controllers: Mutex<Vec<Arc<ControllerMetrics>>>,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
     leases: Mutex<Vec<(String, LeaderFigure)>>,
+    webhooks: Mutex<Option<WebhookMetrics>>,
 }
 
 impl Metrics {
@@ -148,6 +150,11 @@ impl Metrics {
     /// Tells whether this process holds a Lease.
     pub(crate) fn watch_lease(&self, name: &str, leads: impl Fn() -> bool + Send + Sync + 'static) {
         self.leases.lock().push((name.into(), Box::new(leads)));
+    }
+
+    /// Tells of webhooks too.
+    pub(crate) fn watch_webhooks(&self, webhooks: WebhookMetrics) {
+        *self.webhooks.lock() = Some(webhooks);
     }
 
     /// Everything in Prometheus' text format.
@@ -299,6 +306,9 @@ impl Metrics {
                     let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {}", value(stats));
                 }
             });
+        }
+        if let Some(webhooks) = &*self.webhooks.lock() {
+            webhooks.write(&mut out);
         }
         out
     }

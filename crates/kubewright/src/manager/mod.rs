@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
@@ -23,6 +24,8 @@ use crate::controller::{Controller, Lead, Runner};
 use crate::kind::{Kind, Object};
 use crate::leader::{self, Candidate, LeaderElection, Standing};
 use crate::lease::Fence;
+use crate::webhook::names::{DEFAULT_ADDRESS, Names};
+use crate::webhook::{Webhook, Webhooks};
 use crate::{Error, Result};
 
 /// How long giving the Lease back may take.
@@ -39,6 +42,10 @@ pub struct Manager {
     metrics_address: Option<String>,
     health_address: Option<String>,
     leader: Option<LeaderElection>,
+    webhooks: Webhooks,
+    webhook_address: String,
+    webhook_listener: Option<TcpListener>,
+    own_namespace: String,
     health: Arc<Health>,
 }
 
@@ -63,6 +70,10 @@ impl Manager {
             metrics_address: None,
             health_address: None,
             leader: None,
+            webhooks: Webhooks::default(),
+            webhook_address: DEFAULT_ADDRESS.into(),
+            webhook_listener: None,
+            own_namespace: format!("{name}-system"),
             health: Arc::default(),
         }
     }
@@ -140,6 +151,40 @@ impl Manager {
         self
     }
 
+    /// Serves webhooks beside the controllers, in every replica.
+    #[must_use]
+    pub(crate) fn webhooks(mut self, webhooks: Webhooks) -> Manager {
+        self.webhooks = webhooks;
+        self
+    }
+
+    /// Where webhooks are served, if there are any: `HOST:PORT` or `:PORT`; `:9443` by default.
+    #[must_use]
+    pub fn webhook_address(mut self, address: &str) -> Manager {
+        self.webhook_address = address.into();
+        self
+    }
+
+    /// Serves webhooks on a socket that is open already, in place of an address.
+    #[must_use]
+    pub fn webhook_listener(mut self, listener: TcpListener) -> Manager {
+        self.webhook_listener = Some(listener);
+        self
+    }
+
+    /// The namespace that the operator itself lives in, with the Service and Secret of its webhooks; its name and
+    /// `-system` by default.
+    #[must_use]
+    pub fn own_namespace(mut self, namespace: &str) -> Manager {
+        self.own_namespace = namespace.into();
+        self
+    }
+
+    /// Tells whether the process is ready, as `/readyz` does.
+    pub fn readiness(&self) -> Readiness {
+        Readiness(Arc::clone(&self.health))
+    }
+
     /// The cache its controllers share, for code beside them.
     pub fn cache(&self) -> Cache {
         self.cache.clone()
@@ -194,18 +239,38 @@ impl Manager {
         let mut running = JoinSet::new();
         let mut tasks: HashMap<Id, String> = HashMap::new();
         let mut informers = Vec::new();
+        if !self.webhooks.is_empty() {
+            let listener = match self.webhook_listener {
+                Some(listener) => listener,
+                None => listen(&self.webhook_address).await?,
+            };
+            let names = Names::new(&self.name, &self.own_namespace);
+            let mut permits = self.webhooks.permits(&self.name);
+            permits.extend(&self.webhooks.own_permits(&names));
+            let scoped = |hook: &Webhook| {
+                let view = View::open(&self.cache, &self.scope, &hook.reads, &hook.indexes);
+                informers.extend(view.informers().cloned());
+                Arc::new(Scoped {
+                    manager: self.name.clone(),
+                    client: guard(hook.permits.clone(), None),
+                    view,
+                    owned: Vec::new(),
+                    recorder: recorder.clone(),
+                    memory: Default::default(),
+                })
+            };
+            let serving = self.webhooks.serve(names, listener, guard(permits, None), scoped, &stopped)?;
+            metrics.watch_webhooks(serving.metrics);
+            let is_ready = serving.is_ready;
+            health.ready_check(Box::new(move || ("webhook certificates loaded".into(), is_ready())));
+            for (name, task) in serving.tasks {
+                let task = running.spawn(task);
+                tasks.insert(task.id(), name.into());
+            }
+        }
         for controller in self.controllers {
-            let mut kinds = HashMap::new();
-            for kind in &controller.reads {
-                let informer = self.cache.informer(kind, &self.scope);
-                kinds.insert(kind.clone(), informer.clone());
-                informers.push(informer);
-            }
-            for index in &controller.indexes {
-                if let Some(informer) = kinds.get(&index.kind) {
-                    informer.add_index(index.clone());
-                }
-            }
+            let view = View::open(&self.cache, &self.scope, &controller.reads, &controller.indexes);
+            informers.extend(view.informers().cloned());
             let objects = self.cache.informer(&controller.kind, &self.scope);
             let elected = elected.as_ref().filter(|_| !controller.every_replica);
             let lead = elected.map_or_else(Lead::always, |(_, _, standing)| Lead::elected(standing.clone()));
@@ -213,7 +278,7 @@ impl Manager {
             let scoped = Scoped {
                 manager: self.name.clone(),
                 client: guard(controller.permits.clone(), fence),
-                view: View::new(kinds),
+                view,
                 owned: controller.owned.clone(),
                 recorder: recorder.clone(),
                 memory: Default::default(),
@@ -261,7 +326,7 @@ impl Manager {
         result
     }
 
-    async fn listeners(&self) -> Result<Vec<(tokio::net::TcpListener, Serves)>> {
+    async fn listeners(&self) -> Result<Vec<(TcpListener, Serves)>> {
         let mut wanted: Vec<(&str, Serves)> = Vec::new();
         if let Some(address) = &self.metrics_address {
             wanted.push((address, Serves { metrics: true, health: false }));
@@ -321,6 +386,29 @@ async fn supervise(
             health.ended(&name);
             Err(Error::TaskEnded(name))
         }
+    }
+}
+
+/// Whether a manager that runs is ready, from outside of it.
+#[derive(Clone)]
+pub struct Readiness(Arc<Health>);
+
+impl Readiness {
+    /// Whether it does its work now: caches are synced, and certificates of webhooks loaded and known to the API
+    /// server.
+    pub fn is_ready(&self) -> bool {
+        self.0.ready().0
+    }
+
+    /// What `/readyz` answers: a line for everything that has to be, marked `+` or `-`.
+    pub fn report(&self) -> String {
+        self.0.ready().1
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Readiness({})", self.is_ready())
     }
 }
 

@@ -68,6 +68,15 @@ pub(super) struct RunFlags {
     pub health_address: Option<String>,
     #[command(flatten)]
     pub leader: LeaderFlags,
+    /// Namespace the operator itself lives in [default: the pod's own, or its name and -system]
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub own_namespace: Option<String>,
+    /// Address to serve webhooks on, where there are any
+    #[arg(long, value_name = "ADDRESS", env = "WEBHOOK_ADDRESS", default_value = ":9443")]
+    pub webhook_address: String,
+    /// Folder with tls.crt and tls.key for webhooks [default: the operator makes its own certificates]
+    #[arg(long, value_name = "DIR", env = "WEBHOOK_CERTIFICATES")]
+    pub webhook_certificates: Option<PathBuf>,
     /// Log level, or a filter such as info,kubewright=debug
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
@@ -85,6 +94,9 @@ impl Default for RunFlags {
             metrics_address: None,
             health_address: None,
             leader: LeaderFlags::default(),
+            own_namespace: None,
+            webhook_address: ":9443".into(),
+            webhook_certificates: None,
             log_level: "info".into(),
             log_format: LogFormat::Text,
         }

@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use crate::client::{Permits, Verb};
+use crate::client::{NamedRules, Permits, Verb};
 use crate::{Error, Result};
 
 type Rules = BTreeMap<(String, String), BTreeSet<Verb>>;
 
 pub(super) fn print(
     name: &str,
-    definitions: &[&CustomResourceDefinition],
+    definitions: &[CustomResourceDefinition],
     permits: &Permits,
     own: &Permits,
+    further: &[Value],
     namespace: &str,
     watched: Option<&str>,
 ) -> Result<String> {
@@ -39,14 +40,17 @@ pub(super) fn print(
         None => (Rules::new(), permits.rules()),
     };
     let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": namespace}]);
-    if !cluster.is_empty() {
-        documents.extend(role(name, None, &cluster, &subject));
+    let named = permits.named_rules();
+    if !cluster.is_empty() || !named.is_empty() {
+        documents.extend(role(name, None, &cluster, &named, &subject));
     }
     // What replicas agree with each other on, where they live.
-    documents.extend(role(&format!("{name}-replicas"), Some(namespace), &own.rules(), &subject));
+    let replicas = format!("{name}-replicas");
+    documents.extend(role(&replicas, Some(namespace), &own.rules(), &own.named_rules(), &subject));
     if let Some(watched) = watched.filter(|_| !namespaced.is_empty()) {
-        documents.extend(role(name, Some(watched), &namespaced, &subject));
+        documents.extend(role(name, Some(watched), &namespaced, &NamedRules::new(), &subject));
     }
+    documents.extend_from_slice(further);
     let mut text = String::new();
     for document in &documents {
         text.push_str("---\n");
@@ -58,7 +62,13 @@ pub(super) fn print(
     Ok(text)
 }
 
-fn role(name: &str, namespace: Option<&str>, rules: &Rules, subjects: &Value) -> [Value; 2] {
+fn role(
+    name: &str,
+    namespace: Option<&str>,
+    rules: &Rules,
+    named: &NamedRules,
+    subjects: &Value,
+) -> [Value; 2] {
     let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
     let mut metadata = json!({"name": name});
     if let Some(namespace) = namespace {
@@ -67,7 +77,7 @@ fn role(name: &str, namespace: Option<&str>, rules: &Rules, subjects: &Value) ->
     [
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata,
-            "rules": grouped(rules),
+            "rules": grouped(rules, named),
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": format!("{kind}Binding"), "metadata": metadata,
@@ -78,18 +88,19 @@ fn role(name: &str, namespace: Option<&str>, rules: &Rules, subjects: &Value) ->
 }
 
 /// One rule for all resources of a group that have the same verbs.
-fn grouped(rules: &Rules) -> Vec<Value> {
+fn grouped(rules: &Rules, named: &NamedRules) -> Vec<Value> {
     let mut groups: BTreeMap<(&str, &BTreeSet<Verb>), Vec<&str>> = BTreeMap::new();
     for ((group, resource), verbs) in rules {
         groups.entry((group, verbs)).or_default().push(resource);
     }
-    groups
-        .into_iter()
-        .map(|((group, verbs), resources)| {
-            let verbs: Vec<&str> = verbs.iter().map(|verb| verb.as_str()).collect();
-            json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
-        })
-        .collect()
+    let words = |verbs: &BTreeSet<Verb>| verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>();
+    let all = groups.into_iter().map(|((group, verbs), resources)| {
+        json!({"apiGroups": [group], "resources": resources, "verbs": words(verbs)})
+    });
+    let some = named.iter().map(|((group, resource, names), verbs)| {
+        json!({"apiGroups": [group], "resources": [resource], "resourceNames": names, "verbs": words(verbs)})
+    });
+    all.chain(some).collect()
 }
 
 fn yaml(document: &Value) -> Result<String> {
@@ -124,7 +135,7 @@ mod tests {
 
     #[test]
     fn roles_follow_from_what_is_declared() {
-        let text = print("op", &[], &permits(), &leader::permits(), "op-system", None).unwrap();
+        let text = print("op", &[], &permits(), &leader::permits(), &[], "op-system", None).unwrap();
         let documents = documents(&text);
         let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
         assert_eq!(
@@ -145,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_watched_namespace_gets_a_role_of_its_own() {
-        let text = print("op", &[], &permits(), &leader::permits(), "op-system", Some("team")).unwrap();
+        let text = print("op", &[], &permits(), &leader::permits(), &[], "op-system", Some("team")).unwrap();
         let documents = documents(&text);
         let role = documents.iter().filter(|document| document["kind"] == "Role").nth(1).unwrap();
         assert_eq!(role["metadata"]["namespace"], "team");

@@ -6,6 +6,7 @@ mod manifests;
 use std::fmt;
 use std::future::Future;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -18,6 +19,8 @@ use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::{self, LeaderElection};
 use crate::manager::{Manager, own_permits};
+use crate::webhook::names::Names;
+use crate::webhook::{Certificates, Conversion, Webhook, Webhooks};
 use crate::{Error, Result};
 
 /// An operator: a name and its controllers. See the [crate's example](crate).
@@ -30,6 +33,7 @@ pub struct Operator {
     memory: Memory,
     selects: Vec<(Kind, Select)>,
     leader: Option<LeaderElection>,
+    webhooks: Webhooks,
 }
 
 impl Operator {
@@ -44,6 +48,7 @@ impl Operator {
             memory: Memory::default(),
             selects: Vec::new(),
             leader: None,
+            webhooks: Webhooks::default(),
         }
     }
 
@@ -52,6 +57,11 @@ impl Operator {
     pub fn version(mut self, version: &str) -> Operator {
         self.version = Some(version.into());
         self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Adds a controller.
@@ -65,6 +75,27 @@ impl Operator {
     #[must_use]
     pub fn crd<K: CustomResourceExt>(mut self) -> Operator {
         self.definitions.push(K::crd());
+        self
+    }
+
+    /// Adds a webhook. See [`webhook`](crate::webhook).
+    #[must_use]
+    pub fn webhook(mut self, webhook: Webhook) -> Operator {
+        self.webhooks.hooks.push(webhook);
+        self
+    }
+
+    /// Converts a custom kind between its versions. Its definition in the manifests has all of them.
+    #[must_use]
+    pub fn conversion<H: Object>(mut self, conversion: Conversion<H>) -> Operator {
+        self.webhooks.conversions.push(Arc::new(conversion));
+        self
+    }
+
+    /// Where the certificates of the webhooks come from; the operator makes its own by default.
+    #[must_use]
+    pub fn webhook_certificates(mut self, certificates: Certificates) -> Operator {
+        self.webhooks.certificates = certificates;
         self
     }
 
@@ -101,6 +132,7 @@ impl Operator {
     pub fn permits(&self) -> Permits {
         let mut permits = own_permits();
         self.controllers.iter().for_each(|controller| permits.extend(&controller.permits));
+        permits.extend(&self.webhooks.permits(&self.name));
         permits
     }
 
@@ -111,11 +143,15 @@ impl Operator {
     /// # Errors
     /// When a definition can't be written as YAML.
     pub fn manifests(&self, namespace: &str, watched: Option<&str>) -> Result<String> {
-        let mut definitions: Vec<&CustomResourceDefinition> =
-            self.controllers.iter().filter_map(|controller| controller.definition.as_ref()).collect();
-        definitions.extend(&self.definitions);
-        let permits = self.permits();
-        manifests::print(&self.name, &definitions, &permits, &leader::permits(), namespace, watched)
+        let names = Names::new(&self.name, namespace);
+        let mut definitions: Vec<CustomResourceDefinition> =
+            self.controllers.iter().filter_map(|controller| controller.definition.clone()).collect();
+        definitions.extend(self.definitions.iter().cloned());
+        let definitions = self.webhooks.definitions(&names, definitions)?;
+        let mut own = leader::permits();
+        own.extend(&self.webhooks.own_permits(&names));
+        let further = self.webhooks.manifests(&names, 9443);
+        manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, watched)
     }
 
     /// Runs with this client until `shutdown` is done: what [`main`](Self::main) does, for tests and for
@@ -129,7 +165,8 @@ impl Operator {
 
     /// The manager that runs this operator's controllers.
     pub fn manager(self, client: kube::Client) -> Manager {
-        let mut manager = Manager::new(&self.name, client).grace(self.grace).memory(self.memory);
+        let mut manager =
+            Manager::new(&self.name, client).grace(self.grace).memory(self.memory).webhooks(self.webhooks);
         for (kind, select) in self.selects {
             manager.cache().select(&kind, select);
         }
@@ -167,10 +204,15 @@ impl Operator {
         Ok(())
     }
 
-    async fn run_with(self, flags: RunFlags) -> Result {
+    async fn run_with(mut self, flags: RunFlags) -> Result {
         log_to_stderr(&flags)?;
         let connect = Connect { kubeconfig: flags.kubeconfig, context: flags.context };
         let client = connect.client().await?;
+        let own_namespace = flags.own_namespace.or_else(pod_namespace);
+        let own_namespace = own_namespace.unwrap_or_else(|| format!("{}-system", self.name));
+        if let Some(directory) = flags.webhook_certificates {
+            self.webhooks.certificates = Certificates::files(directory);
+        }
         let off = |address: &String| !matches!(&**address, "" | "0");
         let election = flags.leader.election(&self.name).filter(|_| self.leader.is_none());
         let mut manager = self.manager(client);
@@ -179,6 +221,8 @@ impl Operator {
         }
         manager
             .namespace(flags.namespace.as_deref())
+            .own_namespace(&own_namespace)
+            .webhook_address(&flags.webhook_address)
             .metrics_address(
                 flags.metrics_address.as_ref().filter(|address| off(address)).map(String::as_str),
             )
@@ -192,6 +236,12 @@ impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Operator({}: {:?})", self.name, self.controllers)
     }
+}
+
+/// The namespace of the pod this runs in, if it does.
+fn pod_namespace() -> Option<String> {
+    let text = std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok()?;
+    Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
 }
 
 fn print(text: &str) -> Result {

@@ -1,0 +1,307 @@
+//! The HTTP side: TLS connections from API servers, one POST a question, limits on everything that a caller could make
+//! large, deep or slow, and answers from the handlers. What a handler does wrong ends its own answer and nothing else.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::admission::{Admission, Erased, caught};
+use super::conversion::{self, Converts};
+use super::metrics::PathMetrics;
+use super::review::{self, ReviewError};
+use crate::Error;
+use crate::context::{Context, Scoped};
+use crate::queue::Reasons;
+
+/// A review has an object twice, which API servers take up to 3 MiB of; as controller-runtime.
+const MAX_REVIEW: usize = 7 * 1024 * 1024;
+/// A conversion may be of a whole list.
+const MAX_CONVERSION: usize = 128 * 1024 * 1024;
+/// API servers wait no longer for an answer.
+const MAX_TIME: Duration = Duration::from_secs(30);
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longer than the 90 s after which clients written in Go let go of an idle connection: if the server did so first, it
+/// could close one that a request is just being sent on.
+const HEAD: Duration = Duration::from_secs(100);
+const MAX_HEADERS: usize = 64 * 1024;
+/// Connections at a time; further ones wait. Few clients call: the API servers.
+const MAX_CONNECTIONS: usize = 512;
+const MAX_STREAMS: u32 = 250;
+/// How long answers that are under way may take when the server stops.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// One webhook, ready to answer.
+pub(super) struct Hook {
+    pub handler: Arc<dyn Erased>,
+    pub scoped: Arc<Scoped>,
+}
+
+/// What is served at a path.
+pub(super) enum Route {
+    Admission(Hook),
+    Conversion(Vec<Arc<dyn Converts>>),
+}
+
+/// What is served where.
+#[derive(Default)]
+pub(super) struct Router {
+    pub(super) routes: HashMap<String, (Route, Arc<PathMetrics>)>,
+}
+
+/// Why there is no verdict. The texts are for whoever calls: the API server tells them to its client.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("not found")]
+    NoRoute,
+    #[error("only POST is answered here")]
+    Method,
+    #[error("expected a body of application/json")]
+    ContentType,
+    #[error("the body is longer than {0} bytes")]
+    TooLarge(usize),
+    #[error("the body could not be read: {0}")]
+    Broken(String),
+    #[error(transparent)]
+    Review(ReviewError),
+    #[error("{0}")]
+    Conversion(String),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("{}", .0.chain())]
+    Handler(Error),
+    #[error("the webhook panicked")]
+    Panicked,
+}
+
+impl Refusal {
+    fn code(&self) -> StatusCode {
+        match self {
+            Refusal::NoRoute => StatusCode::NOT_FOUND,
+            Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Broken(_) | Refusal::Review(_) | Refusal::Conversion(_) => StatusCode::BAD_REQUEST,
+            Refusal::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::Handler(_) | Refusal::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl Router {
+    /// Answers a request. It never fails and never panics.
+    pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some((route, metrics)) = self.routes.get(request.uri().path()) else {
+            return refuse(&Refusal::NoRoute);
+        };
+        let _in_flight = metrics.entered();
+        let began = Instant::now();
+        let limit = time_limit(request.uri().query());
+        let result = match tokio::time::timeout(limit, route.answer(request, metrics)).await {
+            Ok(result) => result,
+            Err(_) => Err(Refusal::Timeout(limit)),
+        };
+        let response = match result {
+            Ok(body) => {
+                let mut response = Response::new(Full::new(Bytes::from(body)));
+                let json = header::HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
+            Err(refusal) => {
+                if refusal.code().is_server_error() {
+                    tracing::warn!(error = %refusal, "a webhook has no answer");
+                }
+                refuse(&refusal)
+            }
+        };
+        metrics.answered(response.status().as_u16(), began.elapsed());
+        response
+    }
+}
+
+impl Route {
+    async fn answer<B>(&self, request: Request<B>, metrics: &PathMetrics) -> Result<Vec<u8>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if request.method() != Method::POST {
+            return Err(Refusal::Method);
+        }
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+        if !media_type.trim().eq_ignore_ascii_case("application/json") {
+            return Err(Refusal::ContentType);
+        }
+        match self {
+            Route::Admission(hook) => {
+                let body = read(request.into_body(), MAX_REVIEW).await?;
+                hook.answer(&body, metrics).await
+            }
+            Route::Conversion(conversions) => {
+                let body = read(request.into_body(), MAX_CONVERSION).await?;
+                let (answer, panicked) =
+                    conversion::review(conversions, &body).map_err(Refusal::Conversion)?;
+                if panicked {
+                    metrics.panicked();
+                }
+                Ok(answer)
+            }
+        }
+    }
+}
+
+impl Hook {
+    async fn answer(&self, body: &[u8], metrics: &PathMetrics) -> Result<Vec<u8>, Refusal> {
+        let (request, version) = review::read(body).map_err(Refusal::Review)?;
+        let uid = request.uid.clone();
+        let cx =
+            Admission::new(request, |key| Context::new(Arc::clone(&self.scoped), key, Reasons::default()));
+        // What it reads has to be there before it is asked.
+        cx.view().synced().await;
+        let answered = match caught(&self.handler, &cx).await {
+            Ok(result) => result.map_err(Refusal::Handler)?,
+            Err(message) => {
+                metrics.panicked();
+                tracing::error!(webhook = ?cx, message, "a webhook panicked");
+                return Err(Refusal::Panicked);
+            }
+        };
+        tracing::debug!(review = ?cx, allowed = answered.verdict.is_allowed(), "reviewed");
+        Ok(review::answer(&version, &uid, &answered.verdict, answered.original.as_ref()))
+    }
+}
+
+async fn read<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let collected = Limited::new(body, limit).collect().await;
+    collected.map(|body| body.to_bytes()).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+        Some(_) => Refusal::TooLarge(limit),
+        None => Refusal::Broken(error.to_string()),
+    })
+}
+
+/// What the caller says it will wait (`?timeout=10s`), within bounds.
+fn time_limit(query: Option<&str>) -> Duration {
+    let given = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("timeout="));
+    let given = given.and_then(|time| match time.strip_suffix("ms") {
+        Some(millis) => millis.parse().ok().map(Duration::from_millis),
+        None => time.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
+    });
+    given.unwrap_or(MAX_TIME).clamp(Duration::from_millis(1), MAX_TIME)
+}
+
+fn refuse(refusal: &Refusal) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{refusal}\n"))));
+    *response.status_mut() = refusal.code();
+    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response
+}
+
+/// Serves once there is a certificate, until told to stop; then answers what is under way.
+pub(super) async fn serve(
+    listener: TcpListener,
+    mut tls: watch::Receiver<Option<TlsAcceptor>>,
+    router: Arc<Router>,
+    mut stop: watch::Receiver<bool>,
+) {
+    // Until then connections wait in the listener's queue, and callers within their timeouts.
+    let acceptor = tokio::select! {
+        loaded = tls.wait_for(Option::is_some) => match loaded.ok().and_then(|loaded| loaded.clone()) {
+            Some(acceptor) => acceptor,
+            None => return,
+        },
+        _ = stop.wait_for(|stopped| *stopped) => return,
+    };
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "serving webhooks");
+    }
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = Arc::new(GracefulShutdown::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &room) => accepted,
+            _ = stop.wait_for(|stopped| *stopped) => break,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let _ = stream.set_nodelay(true);
+                let connection =
+                    connection(stream, acceptor.clone(), Arc::clone(&router), graceful.watcher());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection can't be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    let Ok(graceful) = Arc::try_unwrap(graceful) else { return };
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections to webhooks were still open at the end");
+    }
+}
+
+/// The next connection, when there is room for one.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Arc<Router>, watcher: Watcher) {
+    let stream = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let router = Arc::clone(&router);
+        async move { Ok::<_, Infallible>(router.answer(request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS as u32)
+        .keep_alive_interval(Duration::from_secs(30));
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection to a webhook ended");
+    }
+}
+
+#[cfg(test)]
+mod tests;
