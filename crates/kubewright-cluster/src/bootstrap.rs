@@ -21,8 +21,11 @@ pub(crate) fn kinds(
     service_range: Ipv4Net,
 ) -> Result<(), ClusterError> {
     let tokens = server.issuer.as_ref().map(|issuer| Arc::new(TokenRequests(Arc::clone(issuer))) as _);
-    let options =
+    let mut options =
         Options { token: tokens, connect: Arc::new(nodes::Simulated), ..Options::new(service_range.into()) };
+    if config.controllers {
+        options.components.extend(["controller-manager", "scheduler"].map(Into::into));
+    }
     server.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
     server.body_decoders.push(Arc::new(kubewright_kinds::protobuf::Protobuf));
     server.admission = admission::plugins(Vec::new(), &config.enabled_admission, &config.disabled_admission)

@@ -9,6 +9,7 @@ mod actions;
 pub mod admission;
 pub mod bootstrap;
 pub mod catalogue;
+mod components;
 mod connections;
 mod convert;
 mod defaults;

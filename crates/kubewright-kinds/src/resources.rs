@@ -6,13 +6,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kubewright_apiserver::resources::{
     Action, Backing, Connect, Generation, MetaChecks, Propagation, Resource, ScaleFacts, Storage, Strategy,
-    Subresource, SubresourceAction, Verbs, Virtual, WriteRules,
+    Subresource, SubresourceAction, Verbs, WriteRules,
 };
 use kubewright_apiserver::reviews;
 use kubewright_apiserver::{aggregation, crds};
 
 use crate::actions::{Binding, Eviction, NoConnection};
 use crate::catalogue::{Catalogue, ResourceFacts, SubresourceFacts};
+use crate::components::Components;
 use crate::connections::Admitted;
 use crate::convert::{AutoscalerConverter, EventConverter};
 use crate::defaults::{cluster, storage};
@@ -34,12 +35,20 @@ pub struct Options {
     pub connect: Arc<dyn Connect>,
     /// Issues tokens (`serviceaccounts/token`); without it the subresource is not served.
     pub token: Option<Arc<dyn Action>>,
+    /// The components of the control plane that run, as component statuses name them.
+    pub components: Vec<Box<str>>,
 }
 
 impl Options {
-    /// Services in `service_range`, node ports 30000 to 32767, no connections, no tokens.
+    /// Services in `service_range`, node ports 30000 to 32767, no connections, no tokens, a store alone.
     pub fn new(service_range: IpNet) -> Self {
-        Self { service_range, node_ports: 30000..=32767, connect: Arc::new(NoConnection), token: None }
+        Self {
+            service_range,
+            node_ports: 30000..=32767,
+            connect: Arc::new(NoConnection),
+            token: None,
+            components: vec!["etcd-0".into()],
+        }
     }
 }
 
@@ -71,7 +80,7 @@ fn resource(facts: &ResourceFacts, options: &Options, services: &Arc<ServiceAllo
         verbs: Verbs::named(facts.verbs.iter().copied()),
         storage_version_hash: facts.storage_version_hash.into(),
         schema: facts.schema.clone(),
-        backing: backing(facts),
+        backing: backing(facts, options),
         strategy: Arc::new(Builtin::new(facts.schema.clone(), row, has_status, allocator)),
         columns: tables::columns(facts.group, facts.plural),
         subresources: facts
@@ -95,7 +104,7 @@ fn deprecation(facts: &ResourceFacts) -> Option<Box<str>> {
     }
 }
 
-fn backing(facts: &ResourceFacts) -> Backing {
+fn backing(facts: &ResourceFacts, options: &Options) -> Backing {
     if let Some(answers) = reviews::answers(facts.group, facts.plural) {
         return Backing::Virtual(answers);
     }
@@ -109,16 +118,11 @@ fn backing(facts: &ResourceFacts) -> Backing {
             converter: Some(Arc::new(AutoscalerConverter::new())),
             ..Storage::same("autoscaling", "v2", plural)
         }),
-        ("", _, "componentstatuses") => Backing::Virtual(Arc::new(NoComponents)),
+        ("", _, "componentstatuses") => Backing::Virtual(Arc::new(Components(options.components.clone()))),
         ("", _, "bindings") => Backing::Virtual(Arc::new(Binding)),
         _ => Backing::Stored(Storage::same(facts.group, facts.version, facts.plural)),
     }
 }
-
-/// Component statuses: there are no components to report on.
-struct NoComponents;
-
-impl Virtual for NoComponents {}
 
 fn subresource(
     facts: &ResourceFacts,

@@ -122,6 +122,7 @@ fn running(pod: &Pod, ip: &str, now: Time) -> PodStatus {
         start_time: before.start_time.clone().or_else(|| Some(now.clone())),
         observed_generation: pod.metadata.generation,
         container_statuses: Some(containers(pod, &spec, &before, &now)),
+        ephemeral_container_statuses: ephemeral_containers(pod, &spec, &before, &now),
         init_container_statuses: spec
             .init_containers
             .as_ref()
@@ -134,6 +135,31 @@ fn running(pod: &Pod, ip: &str, now: Time) -> PodStatus {
 fn containers(pod: &Pod, spec: &PodSpec, before: &PodStatus, now: &Time) -> Vec<ContainerStatus> {
     let known = before.container_statuses.as_deref().unwrap_or_default();
     spec.containers.iter().map(|container| runs(pod, container, known, now)).collect()
+}
+
+/// Containers for debugging: they run, and nothing waits for them.
+fn ephemeral_containers(
+    pod: &Pod,
+    spec: &PodSpec,
+    before: &PodStatus,
+    now: &Time,
+) -> Option<Vec<ContainerStatus>> {
+    let known = before.ephemeral_container_statuses.as_deref().unwrap_or_default();
+    let statuses = spec.ephemeral_containers.as_ref().filter(|containers| !containers.is_empty())?.iter();
+    let plain = |name: &str, image: &Option<String>| Container {
+        name: name.into(),
+        image: image.clone(),
+        ..Container::default()
+    };
+    Some(
+        statuses
+            .map(|container| ContainerStatus {
+                ready: false,
+                started: None,
+                ..runs(pod, &plain(&container.name, &container.image), known, now)
+            })
+            .collect(),
+    )
 }
 
 fn init_containers(
@@ -239,6 +265,20 @@ mod tests {
         let statuses = running(&pod, "1", time::now()).init_container_statuses.unwrap();
         assert!(statuses[0].state.as_ref().unwrap().terminated.is_some());
         assert!(statuses[1].state.as_ref().unwrap().running.is_some());
+    }
+
+    #[test]
+    fn containers_for_debugging_run() {
+        let mut pod = pod(json!({"nodeName": "n", "containers": [],
+            "ephemeralContainers": [{"name": "debugger", "image": "i"}]}));
+        let first = running(&pod, "1", time::now());
+        let debugger = &first.ephemeral_container_statuses.as_ref().unwrap()[0];
+        assert!(debugger.name == "debugger" && debugger.state.as_ref().unwrap().running.is_some());
+        pod.status = Some(first.clone());
+        assert_eq!(
+            running(&pod, "1", time::now()).ephemeral_container_statuses,
+            first.ephemeral_container_statuses
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Simulated nodes, the scheduler and the kubelet.
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ComponentStatus, Node, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kubewright_testing::{BoxError, ClusterConfig, TestCluster, eventually};
 use serde_json::{Value, json};
 
@@ -55,5 +55,19 @@ async fn a_deleted_pod_goes_at_once_whatever_its_grace_period() -> Result<(), Bo
     eventually!(cluster, "the pod runs", runs(&pods, "p").await?);
     pods.delete("p", &DeleteParams::default()).await?;
     eventually!(cluster, "the pod goes", pods.get_opt("p").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_components_of_a_cluster_are_healthy() -> Result<(), BoxError> {
+    let cluster = TestCluster::with(ClusterConfig::default()).await?;
+    let components: Api<ComponentStatus> = Api::all(cluster.client());
+    let listed = components.list(&ListParams::default()).await?;
+    let names: Vec<_> = listed.items.iter().filter_map(|found| found.metadata.name.as_deref()).collect();
+    assert_eq!(names, ["etcd-0", "controller-manager", "scheduler"]);
+    let scheduler = components.get("scheduler").await?;
+    let conditions = scheduler.conditions.unwrap_or_default();
+    assert_eq!((conditions[0].type_.as_str(), conditions[0].status.as_str()), ("Healthy", "True"));
+    assert!(components.get_opt("cloud-controller-manager").await?.is_none());
     Ok(())
 }
