@@ -142,11 +142,11 @@ fn parse(text: &str) -> Result<(Quantity, bool), Error> {
     // Without any digit the number is zero, as in Kubernetes.
     let whole = Some(whole.trim_start_matches('0')).filter(|digits| !digits.is_empty()).unwrap_or("0");
     let shifted = || whole.bytes().chain(fraction.bytes());
-    let number = number(shifted()).ok_or(Error::Number)?;
-    let places = i32::try_from(fraction.len()).map_err(|_| Error::Number)?;
+    let (number, dropped) = number(shifted());
+    let places = i32::try_from(fraction.len()).map_err(|_| Error::Number)?.saturating_sub(dropped);
     let (mut mantissa, mut scale, mut format) = match found {
-        Suffix::Ten(exponent, format) => (number, exponent - places, format),
-        Suffix::Two(bits) => (number.checked_mul(1 << bits).ok_or(Error::Number)?, -places, Format::BinarySi),
+        Suffix::Ten(exponent, format) => (number, exponent.saturating_sub(places), format),
+        Suffix::Two(bits) => (number.saturating_mul(1 << bits), -places, Format::BinarySi),
     };
     // Short enough numbers in a tidy form are written back as they came, as Kubernetes' fast path has it.
     let length = (whole.len() + fraction.len()) as i32;
@@ -180,21 +180,29 @@ fn parse(text: &str) -> Result<(Quantity, bool), Error> {
     Ok((Quantity { mantissa: sign * mantissa, scale, format, text: None }, tidy))
 }
 
-/// The number that digits are; none past 38 of them.
-fn number(digits: impl Iterator<Item = u8>) -> Option<i128> {
+/// The number that digits make, and how many of the last ones it leaves out: past 37 that count, what follows rounds
+/// away from zero.
+fn number(digits: impl Iterator<Item = u8>) -> (i128, i32) {
+    /// The greatest number that takes one more digit and is still below 10^37.
+    const FULL: i128 = 10i128.pow(36);
     let mut short: u64 = 0;
     let mut long: Option<i128> = None;
+    let (mut dropped, mut up) = (0i32, false);
     for digit in digits {
         let digit = digit - b'0';
         match &mut long {
             None => match short.checked_mul(10).and_then(|ten| ten.checked_add(digit.into())) {
                 Some(next) => short = next,
-                None => long = Some(i128::from(short).checked_mul(10)?.checked_add(digit.into())?),
+                None => long = Some(i128::from(short) * 10 + i128::from(digit)),
             },
-            Some(long) => *long = long.checked_mul(10)?.checked_add(digit.into())?,
+            Some(long) if *long < FULL => *long = *long * 10 + i128::from(digit),
+            Some(_) => {
+                dropped = dropped.saturating_add(1);
+                up |= digit != 0;
+            }
         }
     }
-    Some(long.unwrap_or(short.into()))
+    (long.unwrap_or(short.into()) + i128::from(up), dropped)
 }
 
 /// 10^exponent; none past 38 digits.
@@ -502,6 +510,19 @@ mod tests {
         assert_eq!(Quantity::from_value(&serde_json::json!(" 1 ")).unwrap().to_string(), "1");
         assert!(Quantity::from_value(&Value::Null).unwrap().is_zero());
         assert!(Quantity::from_value(&serde_json::json!({})).is_err());
+    }
+
+    #[test]
+    fn numbers_of_very_many_digits_are_read_to_37_of_them() {
+        let large = format!("{}1", "9".repeat(45));
+        let read: Quantity = large.parse().unwrap();
+        assert_eq!(read, "1e46".parse().unwrap());
+        assert_eq!(read.value(), i64::MAX);
+        assert_eq!(format!("0.{}1", "0".repeat(60)).parse::<Quantity>().unwrap().to_string(), "1n");
+        assert_eq!(canonical(&format!("{}Ei", "9".repeat(30))), "9223372036854775807");
+        let mut sum: Quantity = "2013456789012345678901234567890".parse().unwrap();
+        sum.add(&"100n".parse().unwrap());
+        assert!(sum.to_string().parse::<Quantity>().unwrap() >= sum);
     }
 
     #[test]
