@@ -3,6 +3,7 @@
 //! Commands run cargo and fetch the tools that tests need; they build nothing themselves and keep nothing outside the
 //! target directory. cargo's own output passes through untouched.
 
+mod fuzz;
 mod tools;
 
 use std::ffi::OsString;
@@ -15,11 +16,14 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
 Commands:
-  test [ARGS]   fetch what the tests need (kubectl, a new and an old one; schemas), then run them all;
+  test [ARGS]   fetch what the tests need (kubectl, a new and an old one; schemas; client libraries),
+                then run them all;
                 ARGS go to `cargo test`: `cargo xtask test -p kubewright-storage some_name`
   lint          formatting, clippy and documentation, warnings denied
   ci            lint, then test: what a change has to pass
   tools         only fetch, and print the environment the tests get
+  fuzz [TARGET...] [--seconds N]
+                run fuzz targets (all of them) for N seconds each (120); takes a C++ compiler
 ";
 
 fn main() -> ExitCode {
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         (Some("lint"), true) => lint(),
         (Some("ci"), true) => ci(),
         (Some("tools"), true) => print_tools(),
+        (Some("fuzz"), _) => fuzz::run(root(), &target(), &rest),
         (Some("help" | "--help" | "-h"), _) => {
             print!("{USAGE}");
             Ok(())

@@ -183,7 +183,7 @@ fn parse(text: &str) -> Result<(Quantity, bool), Error> {
 /// The number that digits make, and how many of the last ones it leaves out: past 37 that count, what follows rounds
 /// away from zero.
 fn number(digits: impl Iterator<Item = u8>) -> (i128, i32) {
-    /// The greatest number that takes one more digit and is still below 10^37.
+    /// A number below takes one more digit and has at most 37.
     const FULL: i128 = 10i128.pow(36);
     let mut short: u64 = 0;
     let mut long: Option<i128> = None;

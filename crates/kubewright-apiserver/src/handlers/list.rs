@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 
 use super::get::is_plain;
 use super::select::{Selection, traits};
-use super::token::Token;
 use super::{Call, parse_revision, store_failure, too_large_version, wait_for};
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::params::VersionMatch;
-use crate::request::{ListOptions, Transform};
+use crate::request::{ListOptions, Token, Transform};
 use crate::resources::splice::Head;
 use crate::server::{Response, ServerBody, respond};
 use crate::tables;

@@ -36,7 +36,6 @@ mod metadata;
 mod patch;
 mod scale;
 mod select;
-mod token;
 mod watch;
 mod write;
 

@@ -5,9 +5,11 @@ pub mod info;
 pub mod input;
 pub mod negotiate;
 pub mod params;
+pub mod token;
 pub mod yaml;
 
 pub use info::RequestInfo;
 pub use input::{BodyDecoder, DecodeFault, Input};
 pub use negotiate::{Encoding, Output, Transform};
 pub use params::{DeleteOptions, FieldValidation, ListOptions, Query, WriteOptions};
+pub use token::Token;

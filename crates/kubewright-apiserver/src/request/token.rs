@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token {
+pub struct Token {
     /// The revision of the first page; `None` goes on at whatever is newest.
     pub revision: Option<u64>,
     /// Below the list's prefix, the last key that was returned.
@@ -22,7 +22,10 @@ impl Token {
         URL_SAFE_NO_PAD.encode(text.to_string())
     }
 
-    /// Reads the text.
+    /// Reads the text that a client sent back.
+    ///
+    /// # Errors
+    /// 400 with the server's words for what [`Token::encode`] never writes.
     pub fn decode(text: &str) -> Result<Self, Status> {
         let invalid = |why: &str| {
             Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))

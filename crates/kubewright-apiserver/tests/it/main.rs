@@ -2,6 +2,7 @@
 
 mod audits;
 mod client;
+mod corpus;
 mod crds;
 mod hook;
 mod hostile;

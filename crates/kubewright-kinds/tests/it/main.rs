@@ -2,6 +2,7 @@
 
 mod actions;
 mod canonical;
+mod corpus;
 mod golden;
 mod judge;
 mod owners;

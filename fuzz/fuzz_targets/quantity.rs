@@ -1,0 +1,5 @@
+//! Runs the check of the same name.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| kubewright_fuzz::quantity::check(input));
