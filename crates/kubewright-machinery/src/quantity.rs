@@ -292,7 +292,8 @@ impl Quantity {
 
     /// The nearest floating-point number.
     pub fn as_f64(&self) -> f64 {
-        self.mantissa as f64 * 10f64.powi(self.scale)
+        // No zero times infinity.
+        if self.is_zero() { 0.0 } else { self.mantissa as f64 * 10f64.powi(self.scale) }
     }
 
     /// Whether the amount is a whole number.
@@ -363,8 +364,13 @@ impl Quantity {
     }
 }
 
-fn saturated(sign: i128) -> i128 {
-    if sign < 0 { i128::MIN } else { i128::MAX }
+/// The furthest amount on the side of zero that an amount too far from it is on.
+fn saturated(amount: i128) -> i128 {
+    match amount.signum() {
+        0 => 0,
+        1 => i128::MAX,
+        _ => i128::MIN,
+    }
 }
 
 impl PartialEq for Quantity {
@@ -523,6 +529,14 @@ mod tests {
         let mut sum: Quantity = "2013456789012345678901234567890".parse().unwrap();
         sum.add(&"100n".parse().unwrap());
         assert!(sum.to_string().parse::<Quantity>().unwrap() >= sum);
+    }
+
+    #[test]
+    fn nothing_is_nothing_however_large_its_unit() {
+        let nothing: Quantity = "0e353".parse().unwrap();
+        assert_eq!((nothing.value(), nothing.milli_value(), nothing.as_f64()), (0, 0, 0.0));
+        assert!(nothing < "1n".parse().unwrap());
+        assert_eq!("-1e353".parse::<Quantity>().unwrap().value(), i64::MIN);
     }
 
     #[test]
