@@ -58,7 +58,8 @@ pub fn resource_calling(schema: SchemaRef, outbound: Arc<dyn Outbound>) -> Resou
     Resource {
         short_names: vec!["crd".into(), "crds".into()],
         categories: vec!["api-extensions".into()],
-        storage_version_hash: discovery::storage_version_hash(GROUP, VERSION, KIND),
+        // A real server still stores definitions in the version that they had first, and this is how it shows.
+        storage_version_hash: discovery::storage_version_hash(GROUP, "v1beta1", KIND),
         schema,
         strategy: Arc::new(definition::DefinitionStrategy::new(registry)),
         subresources: vec![status],
