@@ -5,4 +5,5 @@ mod connections;
 mod credentials;
 mod messages;
 mod rights;
+mod settings;
 mod wire;
