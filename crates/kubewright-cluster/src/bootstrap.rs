@@ -12,6 +12,7 @@ use kubewright_apiserver::server::{Server, ServerConfig};
 use kubewright_kinds::{Options, admission, bootstrap, initial};
 
 use crate::config::first;
+use crate::descriptions::Documented;
 use crate::{ClusterConfig, ClusterError, nodes};
 
 /// Adds the built-in kinds and their policies to a server's configuration.
@@ -27,6 +28,7 @@ pub(crate) fn kinds(
         options.components.extend(["controller-manager", "scheduler"].map(Into::into));
     }
     server.resources = kubewright_kinds::resources(&options).into_iter().map(Arc::new).collect();
+    server.descriptions = Some(Arc::new(Documented));
     server.body_decoders.push(Arc::new(kubewright_kinds::protobuf::Protobuf));
     server.admission = admission::plugins(Vec::new(), &config.enabled_admission, &config.disabled_admission)
         .map_err(ClusterError::Admission)?;

@@ -20,6 +20,7 @@ pub mod apply;
 mod bootstrap;
 mod config;
 pub mod controllers;
+mod descriptions;
 mod garbage;
 mod kubeconfig;
 pub mod nodes;

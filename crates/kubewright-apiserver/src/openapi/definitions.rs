@@ -42,8 +42,8 @@ impl Definitions {
     }
 
     /// All of them.
-    pub fn finish(self) -> Value {
-        Value::Object(self.done.into_iter().collect())
+    pub fn finish(self) -> Map<String, Value> {
+        self.done.into_iter().collect()
     }
 
     /// A schema where it is used: a reference for a named type.
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(definitions.usage(&outer), json!({"$ref": "#/components/schemas/outer"}));
         let all = definitions.finish();
         assert_eq!(all["outer"]["properties"]["b"], json!({"$ref": "#/components/schemas/inner"}));
-        assert_eq!(all.as_object().unwrap().len(), 2);
+        assert_eq!(all.len(), 2);
     }
 
     #[test]

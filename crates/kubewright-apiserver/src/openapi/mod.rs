@@ -4,7 +4,7 @@
 //! A function of the [`Table`]; a [`Library`] keeps what was rendered until the resources of a group and version change.
 //! Nothing here reads a request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,10 +16,12 @@ use crate::discovery::{Tagged, etag};
 use crate::resources::{Resource, Table};
 
 mod definitions;
+mod descriptions;
 pub mod gnostic;
 mod paths;
 
 use definitions::Definitions;
+pub use descriptions::Descriptions;
 pub use paths::Dialect;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -27,6 +29,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// Rendered documents, kept while they hold.
 #[derive(Default)]
 pub struct Library {
+    descriptions: Option<Arc<dyn Descriptions>>,
     v3: Mutex<HashMap<String, Kept>>,
     v2: Mutex<Option<(u64, [Tagged; 2])>>,
 }
@@ -46,6 +49,11 @@ pub enum Form {
 }
 
 impl Library {
+    /// A library whose documents say what types and fields are for, where `descriptions` knows it.
+    pub fn new(descriptions: Option<Arc<dyn Descriptions>>) -> Self {
+        Self { descriptions, ..Self::default() }
+    }
+
     /// `/openapi/v3`: where the documents are, each with a hash of its content. Renders those that changed.
     pub fn index(&self, table: &Table, version: &str) -> Value {
         let mut paths = Map::new();
@@ -74,7 +82,7 @@ impl Library {
         {
             return Some(found.document.clone());
         }
-        let body = Bytes::from(v3(&resources, version).to_string());
+        let body = Bytes::from(v3(&resources, self.descriptions.as_deref(), version).to_string());
         let document = Tagged { etag: etag(&body), body };
         kept.insert(path.to_owned(), Kept { resources, document: document.clone() });
         Some(document)
@@ -86,7 +94,7 @@ impl Library {
         let both = match &*kept {
             Some((serial, both)) if *serial == table.serial() => both,
             _ => {
-                let document = v2(table.resources(), version);
+                let document = v2(table.resources(), self.descriptions.as_deref(), version);
                 let both = [Bytes::from(document.to_string()), Bytes::from(gnostic::encode(&document))]
                     .map(|body| Tagged { etag: etag(&body), body });
                 &kept.insert((table.serial(), both)).1
@@ -132,8 +140,8 @@ fn resources_at(table: &Table, path: &str) -> Vec<Arc<Resource>> {
     table.resources().iter().filter(|resource| path_of(resource) == path).cloned().collect()
 }
 
-fn v3(resources: &[Arc<Resource>], version: &str) -> Value {
-    let (paths, schemas) = render(Dialect::V3, resources);
+fn v3(resources: &[Arc<Resource>], descriptions: Option<&dyn Descriptions>, version: &str) -> Value {
+    let (paths, schemas) = render(Dialect::V3, resources, descriptions);
     // Documents of custom resources come from a server of their own in Kubernetes, and say so.
     let custom = !resources.is_empty() && resources.iter().all(|r| r.custom);
     let (title, version) =
@@ -146,8 +154,8 @@ fn v3(resources: &[Arc<Resource>], version: &str) -> Value {
     })
 }
 
-fn v2(resources: &[Arc<Resource>], version: &str) -> Value {
-    let (paths, definitions) = render(Dialect::V2, resources);
+fn v2(resources: &[Arc<Resource>], descriptions: Option<&dyn Descriptions>, version: &str) -> Value {
+    let (paths, definitions) = render(Dialect::V2, resources, descriptions);
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
@@ -156,7 +164,11 @@ fn v2(resources: &[Arc<Resource>], version: &str) -> Value {
     })
 }
 
-fn render(dialect: Dialect, resources: &[Arc<Resource>]) -> (Value, Value) {
+fn render(
+    dialect: Dialect,
+    resources: &[Arc<Resource>],
+    descriptions: Option<&dyn Descriptions>,
+) -> (Value, Value) {
     let mut paths = Map::new();
     let mut definitions = Definitions::new(dialect);
     for resource in resources {
@@ -175,7 +187,15 @@ fn render(dialect: Dialect, resources: &[Arc<Resource>]) -> (Value, Value) {
     if !resources.is_empty() {
         shared(dialect, &mut definitions);
     }
-    (Value::Object(paths), definitions.finish())
+    let mut definitions = definitions.finish();
+    if let Some(descriptions) = descriptions {
+        let built_in = resources.iter().filter(|resource| !resource.custom);
+        let versions: BTreeSet<(&str, &str)> = built_in.map(|r| (&*r.group, &*r.version)).collect();
+        for (group, version) in versions {
+            descriptions::describe(dialect, &mut definitions, &descriptions.schemas(group, version));
+        }
+    }
+    (Value::Object(paths), Value::Object(definitions))
 }
 
 /// The name of a kind's schema: that of the built-in type, or the group backwards for custom resources.

@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::audit::Auditor;
 use crate::authn::{Anonymous, Authenticator, Issuer};
 use crate::authz::{AlwaysAllow, Authorizer};
+use crate::openapi::Descriptions;
 use crate::request::BodyDecoder;
 use crate::resources::Resource;
 
@@ -165,6 +166,8 @@ pub struct ServerConfig {
     pub clock: Arc<dyn Clock>,
     /// Randomness: uids, generated names, watch durations.
     pub entropy: Arc<dyn Entropy>,
+    /// Who knows what built-in types and fields are for, so that OpenAPI documents (and `kubectl explain`) say it.
+    pub descriptions: Option<Arc<dyn Descriptions>>,
     /// What `/version` says.
     pub version: VersionInfo,
     /// Who writes down what is done; nobody by default.
@@ -191,6 +194,7 @@ impl ServerConfig {
             body_decoders: Vec::new(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::default()),
+            descriptions: None,
             version: VersionInfo::default(),
             audit: None,
             limits: Limits::default(),

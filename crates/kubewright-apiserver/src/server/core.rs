@@ -46,7 +46,7 @@ impl Core {
             publishing: Mutex::new(()),
             published: watch::Sender::new(1),
             discovery: Mutex::new(None),
-            openapi: openapi::Library::default(),
+            openapi: openapi::Library::new(config.descriptions.clone()),
             fairness: Fairness::new(config.limits.clone()),
             habits: Habits::default(),
             webhooks: Connections::default(),

@@ -75,6 +75,8 @@ fn custom_resources_are_applied_listed_described_explained_and_deleted() {
     assert!(described.contains("Size:") && described.contains("Kind:         Widget"), "{described}");
     let explained = rig.kubectl(&["explain", "widget.spec"]);
     assert!(explained.contains("What the widget should be.") && explained.contains("size"), "{explained}");
+    let explained = rig.kubectl(&["explain", "deployment.spec.replicas"]);
+    assert!(explained.contains("Number of desired pods."), "{explained}");
 
     rig.kubectl(&["scale", "widget", "small", "--replicas=4"]);
     assert_eq!(rig.kubectl(&["get", "widget", "small", "-o", "jsonpath={.spec.replicas}"]), "4");
@@ -98,6 +100,7 @@ fn an_old_kubectl_applies_lists_describes_explains_and_deletes_as_well() {
     assert!(rig.old_kubectl(&["api-resources"]).contains("widgets"));
     assert!(rig.old_kubectl(&["get", "widgets", "-A"]).contains("small"));
     assert!(rig.old_kubectl(&["explain", "widget.spec"]).contains("What the widget should be."));
+    assert!(rig.old_kubectl(&["explain", "pod.spec"]).contains("PodSpec is a description of a pod."));
     assert!(rig.old_kubectl(&["describe", "widget", "small"]).contains("Size:"));
     rig.old_kubectl(&["create", "deployment", "web", "--image=nginx"]);
     rig.old_kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=60s"]);
