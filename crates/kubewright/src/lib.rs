@@ -73,6 +73,7 @@ mod lease;
 mod manager;
 mod operator;
 pub mod queue;
+mod sharding;
 pub mod webhook;
 
 pub use client::{Permit, Verb};
@@ -84,3 +85,4 @@ pub use leader::LeaderElection;
 pub use lease::{Fenced, LeaseTiming};
 pub use manager::{Manager, Readiness};
 pub use operator::Operator;
+pub use sharding::Sharding;

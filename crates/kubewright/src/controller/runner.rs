@@ -17,23 +17,27 @@ use crate::kind::Key;
 use crate::leader::Standing;
 use crate::manager::metrics::{ControllerMetrics, Ended as How};
 use crate::queue::{Outcome, Priority, Queue, SharedQueue, Taken};
+use crate::sharding::{Busy, Ownership, Slots, slot_of};
 use crate::{Error, Result};
 
 /// How long the object itself may lag behind this process's own writes before it is reconciled anyway.
 const OWN_WRITES: Duration = Duration::from_secs(2);
 
 /// Whether this process is the one whose controllers work.
-pub(crate) struct Lead(Option<watch::Receiver<Standing>>);
+pub(crate) struct Lead {
+    standing: Option<watch::Receiver<Standing>>,
+    ownership: Option<Arc<Ownership>>,
+}
 
 impl Lead {
     /// Always: there is no election, or this controller works on every replica.
     pub(crate) fn always() -> Lead {
-        Lead(None)
+        Lead { standing: None, ownership: None }
     }
 
-    /// As an election says.
-    pub(crate) fn elected(standing: watch::Receiver<Standing>) -> Lead {
-        Lead(Some(standing))
+    /// As an election says; or as replicas agree on, each for its own share of the objects.
+    pub(crate) fn elected(standing: watch::Receiver<Standing>, ownership: Option<Arc<Ownership>>) -> Lead {
+        Lead { standing: Some(standing), ownership }
     }
 
     async fn gained(&mut self) {
@@ -41,20 +45,30 @@ impl Lead {
     }
 
     async fn lost(&mut self) {
-        match self.0 {
+        match self.standing {
             Some(_) => self.becomes(false).await,
             None => std::future::pending().await,
         }
     }
 
     async fn becomes(&mut self, leads: bool) {
-        if let Some(standing) = &mut self.0
+        if let Some(standing) = &mut self.standing
             && standing.wait_for(|standing| standing.leads == leads).await.is_err()
         {
             // The election ended, and with it any say on who leads: its manager stops everything.
             std::future::pending().await
         }
     }
+}
+
+/// The slots, once they change; never without sharing.
+async fn next_share(shares: &mut Option<watch::Receiver<Slots>>) -> Slots {
+    if let Some(shares) = shares
+        && shares.changed().await.is_ok()
+    {
+        return *shares.borrow_and_update();
+    }
+    std::future::pending().await
 }
 
 /// Why a controller stopped working.
@@ -119,14 +133,26 @@ impl Runner {
         if synced {
             tracing::info!(controller = name, "starting: the caches are synced");
         }
+        // What came with the subscriptions includes the objects of every slot that is owned by now.
+        let ownership = lead.ownership.clone();
+        let mut shares = ownership.as_ref().map(|ownership| ownership.changes());
+        let mut owned = shares.as_mut().map_or(0, |shares| *shares.borrow_and_update());
         let ended = loop {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break Ended::Stopped,
                 () = lead.lost() => break Ended::Lost,
+                now = next_share(&mut shares) => {
+                    self.enqueue(now & !owned);
+                    owned = now;
+                }
                 Some(_) = running.join_next(), if !running.is_empty() => {}
                 taken = self.queue.take(), if running.len() < self.controller.concurrency => {
-                    running.spawn(Arc::clone(self).handle(taken));
+                    let Some(share) = self.enter(&taken.key, ownership.as_ref()) else {
+                        self.queue.done(&taken.key, Outcome::Done, Reason::Requeued);
+                        continue;
+                    };
+                    running.spawn(Arc::clone(self).handle(taken, share));
                 }
             }
         };
@@ -141,6 +167,26 @@ impl Runner {
         }
         tracing::info!(controller = name, ?ended, "stopped");
         ended
+    }
+
+    /// Begins work on an object, unless it is another replica's. What is gone concerns whoever kept something of it.
+    fn enter(&self, key: &Key, ownership: Option<&Arc<Ownership>>) -> Option<Option<Busy>> {
+        match (ownership, self.objects.get(key)) {
+            (Some(ownership), Some(object)) => ownership.enter(object.uid()).map(Some),
+            _ => Some(None),
+        }
+    }
+
+    /// Wants the objects of these slots reconciled: they were another replica's until now.
+    fn enqueue(&self, slots: Slots) {
+        let keys: Vec<Key> = self.objects.read(|store| {
+            let gained = store.iter().filter(|object| slot_of(object.uid()) & slots != 0);
+            gained.map(|object| object.key().clone()).collect()
+        });
+        for key in keys {
+            let reason = Reason::Listed(self.controller.kind.kind.clone(), key.clone());
+            self.queue.add(key, Priority::Low, reason);
+        }
     }
 
     fn subscribe(&self) -> Vec<Subscription> {
@@ -159,7 +205,7 @@ impl Runner {
         subscriptions
     }
 
-    async fn handle(self: Arc<Self>, taken: Taken<Key, Reason>) {
+    async fn handle(self: Arc<Self>, taken: Taken<Key, Reason>, share: Option<Busy>) {
         let why = taken.reasons.first().first().map_or(String::new(), Reason::to_string);
         let span = tracing::info_span!(
             "reconcile",
@@ -170,6 +216,7 @@ impl Runner {
         );
         let key = taken.key.clone();
         let (outcome, reason) = self.reconcile(taken).instrument(span).await;
+        drop(share);
         self.queue.done(&key, outcome, reason);
     }
 

@@ -2,14 +2,14 @@
 //! sends what [`Election::step`] says and hands the answer back. Others' clocks are never trusted: a Lease has
 //! expired when it has not changed for its duration on the local clock. Nothing here sends or sleeps.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use crate::cache::Jitter;
-use crate::lease::{LeaseTiming, Moment};
+use crate::lease::{LeaseTiming, Moment, duration, holder};
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq)]
@@ -240,18 +240,10 @@ impl Election {
     }
 }
 
-pub(crate) fn holder(lease: &Lease) -> &str {
-    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
-}
-
-/// How long a Lease is valid since its last change, as its holder wrote it.
-pub(crate) fn duration(lease: &Lease) -> Duration {
-    let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn start(now: Moment) -> Election {

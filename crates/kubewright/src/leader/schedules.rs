@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::coordination::v1::Lease;
 
-use super::election::{Answer, Election, Step, holder};
+use super::election::{Answer, Election, Step};
 use crate::cache::Jitter;
-use crate::lease::{Fence, LeaseTiming, Moment, Pass};
+use crate::lease::{Fence, LeaseTiming, Moment, Pass, holder};
 
 const TIMING: LeaseTiming = LeaseTiming {
     lease: Duration::from_secs(15),

@@ -88,7 +88,12 @@ impl Fence {
 
     /// Whether no write of this process can arrive any more, so that another may have the Lease at once.
     pub(crate) fn is_quiet(&self, now: Instant) -> bool {
-        self.in_flight.load(Ordering::SeqCst) == 0 && self.abandoned.lock().is_none_or(|until| now >= until)
+        self.in_flight.load(Ordering::SeqCst) == 0 && self.is_settled(now)
+    }
+
+    /// Whether no write that was given up can arrive any more.
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
+        self.abandoned.lock().is_none_or(|until| now >= until)
     }
 }
 

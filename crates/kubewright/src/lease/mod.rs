@@ -6,6 +6,8 @@ mod fence;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
+
 pub use self::fence::Fenced;
 #[cfg(test)]
 pub(crate) use self::fence::Pass;
@@ -96,6 +98,17 @@ fn host() -> String {
     let file = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = named.or_else(file).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     host.unwrap_or_else(|| "localhost".into())
+}
+
+/// Who holds a Lease; empty when nobody does.
+pub(crate) fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+/// How long a Lease is valid since its last change, as its holder wrote it.
+pub(crate) fn duration(lease: &Lease) -> Duration {
+    let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 #[cfg(test)]

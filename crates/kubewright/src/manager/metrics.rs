@@ -76,8 +76,13 @@ type CacheFigure = fn(&InformerStats) -> u64;
 /// Depth, additions and retries of a queue.
 type QueueFigures = Box<dyn Fn() -> (usize, u64, u64) + Send + Sync>;
 
-/// Whether this process leads.
-type LeaderFigure = Box<dyn Fn() -> bool + Send + Sync>;
+/// A figure that is asked for whenever metrics are.
+struct Gauge {
+    family: &'static str,
+    help: &'static str,
+    name: String,
+    value: Box<dyn Fn() -> u64 + Send + Sync>,
+}
 
 /// The figures of one controller.
 pub(crate) struct ControllerMetrics {
@@ -123,8 +128,8 @@ impl ControllerMetrics {
 pub(crate) struct Metrics {
     controllers: Mutex<Vec<Arc<ControllerMetrics>>>,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
-    leases: Mutex<Vec<(String, LeaderFigure)>>,
     webhooks: Mutex<Option<WebhookMetrics>>,
+    gauges: Mutex<Vec<Gauge>>,
 }
 
 impl Metrics {
@@ -147,9 +152,15 @@ impl Metrics {
         *self.requests.lock().entry((method.to_string(), code.unwrap_or(0))).or_default() += 1;
     }
 
-    /// Tells whether this process holds a Lease.
-    pub(crate) fn watch_lease(&self, name: &str, leads: impl Fn() -> bool + Send + Sync + 'static) {
-        self.leases.lock().push((name.into(), Box::new(leads)));
+    /// Adds a figure with the label `name`. Figures of one family must be added one after another.
+    pub(crate) fn gauge(
+        &self,
+        family: &'static str,
+        help: &'static str,
+        name: &str,
+        value: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.gauges.lock().push(Gauge { family, help, name: name.into(), value: Box::new(value) });
     }
 
     /// Tells of webhooks too.
@@ -272,12 +283,10 @@ impl Metrics {
                 }
             },
         );
-        let leases = self.leases.lock();
-        if !leases.is_empty() {
-            let help = "Whether this process holds the lease.";
-            family("leader_election_master_status", "gauge", help, &mut |out, name| {
-                for (lease, leads) in leases.iter() {
-                    let _ = writeln!(out, "{name}{{name=\"{lease}\"}} {}", u8::from(leads()));
+        for gauges in self.gauges.lock().chunk_by(|a, b| a.family == b.family) {
+            family(gauges[0].family, "gauge", gauges[0].help, &mut |out, name| {
+                for gauge in gauges {
+                    let _ = writeln!(out, "{name}{{name=\"{}\"}} {}", gauge.name, (gauge.value)());
                 }
             });
         }

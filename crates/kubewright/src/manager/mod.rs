@@ -24,6 +24,7 @@ use crate::controller::{Controller, Lead, Runner};
 use crate::kind::{Kind, Object};
 use crate::leader::{self, Candidate, LeaderElection, Standing};
 use crate::lease::Fence;
+use crate::sharding::{self, Ownership, Sharding, Sharer};
 use crate::webhook::names::{DEFAULT_ADDRESS, Names};
 use crate::webhook::{Webhook, Webhooks};
 use crate::{Error, Result};
@@ -46,6 +47,7 @@ pub struct Manager {
     webhook_address: String,
     webhook_listener: Option<TcpListener>,
     own_namespace: String,
+    sharding: Option<Sharding>,
     health: Arc<Health>,
 }
 
@@ -74,6 +76,7 @@ impl Manager {
             webhook_address: DEFAULT_ADDRESS.into(),
             webhook_listener: None,
             own_namespace: format!("{name}-system"),
+            sharding: None,
             health: Arc::default(),
         }
     }
@@ -132,6 +135,14 @@ impl Manager {
     #[must_use]
     pub fn leader_election(mut self, election: LeaderElection) -> Manager {
         self.leader = Some(election);
+        self
+    }
+
+    /// Shares the objects among replicas: all of them work, each on the objects that are its own. Instead of an
+    /// election, which this makes needless.
+    #[must_use]
+    pub fn sharding(mut self, sharding: Sharding) -> Manager {
+        self.sharding = Some(sharding);
         self
     }
 
@@ -228,13 +239,25 @@ impl Manager {
         let (recorder, events) = Recorder::new(guard(own_permits(), None), &self.name);
         let mut events = tokio::spawn(events);
         let (stop, stopped) = watch::channel(false);
-        let elected = match &self.leader {
-            Some(config) => {
-                let (candidate, fence, standing) = Candidate::new(config, guard(leader::permits(), None))?;
-                watch_lease(config, &standing, &health, &metrics);
-                Some((candidate, fence, standing))
+        let elected = match (&self.leader, &self.sharding) {
+            (Some(_), Some(_)) => {
+                let both = "replicas either share the objects or elect a leader";
+                return Err(Error::Usage(both.into()));
             }
-            None => None,
+            (Some(config), None) => {
+                let (candidate, fence, standing) = Candidate::new(config, guard(leader::permits(), None))?;
+                watch_election(config, &standing, &health, &metrics);
+                Some(Elected { part: Part::Candidate(Box::new(candidate)), fence, standing, ownership: None })
+            }
+            (None, Some(config)) => {
+                let ownership = Ownership::new();
+                let (sharer, fence, standing) =
+                    Sharer::new(config, guard(sharding::permits(), None), &ownership)?;
+                watch_sharding(config, &standing, &ownership, &health, &metrics);
+                let part = Part::Sharer(Box::new(sharer));
+                Some(Elected { part, fence, standing, ownership: Some(ownership) })
+            }
+            (None, None) => None,
         };
         let mut running = JoinSet::new();
         let mut tasks: HashMap<Id, String> = HashMap::new();
@@ -273,8 +296,10 @@ impl Manager {
             informers.extend(view.informers().cloned());
             let objects = self.cache.informer(&controller.kind, &self.scope);
             let elected = elected.as_ref().filter(|_| !controller.every_replica);
-            let lead = elected.map_or_else(Lead::always, |(_, _, standing)| Lead::elected(standing.clone()));
-            let fence = elected.map(|(_, fence, _)| Arc::clone(fence));
+            let lead = elected.map_or_else(Lead::always, |elected| {
+                Lead::elected(elected.standing.clone(), elected.ownership.clone())
+            });
+            let fence = elected.map(|elected| Arc::clone(&elected.fence));
             let scoped = Scoped {
                 manager: self.name.clone(),
                 client: guard(controller.permits.clone(), fence),
@@ -295,15 +320,17 @@ impl Manager {
         health.started(informers);
         // It stands until the controllers have stopped, so that it is given back only then.
         let (give_back, given_back) = watch::channel(false);
-        let mut candidate = match elected {
-            Some((candidate, ..)) => tokio::spawn(candidate.run(given_back)),
+        let alone = elected.is_none();
+        let mut candidate = match elected.map(|elected| elected.part) {
+            Some(Part::Candidate(candidate)) => tokio::spawn(candidate.run(given_back)),
+            Some(Part::Sharer(sharer)) => tokio::spawn(sharer.run(given_back)),
             None => tokio::spawn(std::future::pending()),
         };
         let result = tokio::select! {
             result = supervise(shutdown, &mut running, &tasks, &health) => result,
             _ = &mut candidate => {
-                health.ended("leader election");
-                Err(Error::TaskEnded("leader election".into()))
+                health.ended("the agreement with other replicas");
+                Err(Error::TaskEnded("the agreement with other replicas".into()))
             }
         };
         health.stopping();
@@ -314,8 +341,7 @@ impl Manager {
             running.shutdown().await;
         }
         give_back.send_replace(true);
-        if !candidate.is_finished()
-            && (self.leader.is_none() || tokio::time::timeout(RELEASE, &mut candidate).await.is_err())
+        if !candidate.is_finished() && (alone || tokio::time::timeout(RELEASE, &mut candidate).await.is_err())
         {
             candidate.abort();
         }
@@ -346,22 +372,60 @@ impl Manager {
     }
 }
 
+/// What replicas agree on, and this process's part in it.
+struct Elected {
+    part: Part,
+    fence: Arc<Fence>,
+    standing: watch::Receiver<Standing>,
+    ownership: Option<Arc<Ownership>>,
+}
+
+enum Part {
+    Candidate(Box<Candidate>),
+    Sharer(Box<Sharer>),
+}
+
 /// Health and metrics of an election.
-fn watch_lease(
+fn watch_election(
     config: &LeaderElection,
     standing: &watch::Receiver<Standing>,
     health: &Health,
     metrics: &Metrics,
 ) {
     let leads = standing.clone();
-    metrics.watch_lease(&config.id, move || leads.borrow().leads);
-    let (standing, id, lease) = (standing.clone(), config.id.clone(), config.timing.lease);
+    let help = "Whether this process holds the lease.";
+    metrics.gauge("leader_election_master_status", help, &config.id, move || leads.borrow().leads.into());
+    watch_standing(config.id.clone(), config.timing.lease, standing, health, ["leading", "standing by"]);
+}
+
+/// Health and metrics of sharing.
+fn watch_sharding(
+    config: &Sharding,
+    standing: &watch::Receiver<Standing>,
+    ownership: &Ownership,
+    health: &Health,
+    metrics: &Metrics,
+) {
+    let slots = ownership.changes();
+    let help = "Slots of 64 whose objects this process works on.";
+    metrics.gauge("kubewright_shard_slots", help, &config.id, move || slots.borrow().count_ones().into());
+    watch_standing(config.id.clone(), config.timing.lease, standing, health, ["sharing", "joining"]);
+}
+
+fn watch_standing(
+    id: String,
+    lease: Duration,
+    standing: &watch::Receiver<Standing>,
+    health: &Health,
+    [leading, otherwise]: [&'static str; 2],
+) {
+    let standing = standing.clone();
     health.ready_check(Box::new(move || {
         let standing = standing.borrow();
         let in_touch = standing.contact.is_some_and(|contact| contact.elapsed() < lease);
         let role = match (in_touch, standing.leads) {
-            (true, true) => "leading",
-            (true, false) => "standing by",
+            (true, true) => leading,
+            (true, false) => otherwise,
             (false, _) => "the API server does not answer",
         };
         (format!("lease {id}: {role}"), in_touch)

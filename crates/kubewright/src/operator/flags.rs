@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::{LeaderElection, LeaseTiming};
+use crate::{LeaderElection, LeaseTiming, Sharding};
 
 /// An operator built with kubewright.
 #[derive(Debug, Parser)]
@@ -109,6 +109,9 @@ pub(super) struct LeaderFlags {
     /// Elect a leader among replicas: one works, the others stand by
     #[arg(long, env = "LEADER_ELECT")]
     pub leader_elect: bool,
+    /// Share the objects among replicas: all work, each on its own share
+    #[arg(long, env = "SHARD", conflicts_with = "leader_elect")]
+    pub shard: bool,
     /// Name of the Lease that all replicas share [default: the operator's name]
     #[arg(long, value_name = "NAME", alias = "leader-elect-resource-name")]
     pub leader_elect_id: Option<String>,
@@ -131,6 +134,7 @@ impl Default for LeaderFlags {
         let timing = LeaseTiming::default();
         LeaderFlags {
             leader_elect: false,
+            shard: false,
             leader_elect_id: None,
             leader_elect_namespace: None,
             leader_elect_lease_duration: timing.lease,
@@ -141,13 +145,27 @@ impl Default for LeaderFlags {
 }
 
 impl LeaderFlags {
-    /// The election they ask for, if any.
-    pub(super) fn election(&self, operator: &str) -> Option<LeaderElection> {
-        let timing = LeaseTiming {
+    fn timing(&self) -> LeaseTiming {
+        LeaseTiming {
             lease: self.leader_elect_lease_duration,
             renew_deadline: self.leader_elect_renew_deadline,
             retry: self.leader_elect_retry_period,
-        };
+        }
+    }
+
+    /// The sharing they ask for, if any.
+    pub(super) fn sharding(&self, operator: &str) -> Option<Sharding> {
+        let id = self.leader_elect_id.as_deref().unwrap_or(operator);
+        let sharding = Sharding::new(id).timing(self.timing());
+        self.shard.then(|| match &self.leader_elect_namespace {
+            Some(namespace) => sharding.in_namespace(namespace),
+            None => sharding,
+        })
+    }
+
+    /// The election they ask for, if any.
+    pub(super) fn election(&self, operator: &str) -> Option<LeaderElection> {
+        let timing = self.timing();
         let id = self.leader_elect_id.as_deref().unwrap_or(operator);
         let election = LeaderElection::new(id).timing(timing);
         self.leader_elect.then(|| match &self.leader_elect_namespace {

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::client::Permit;
     use crate::kind::Kind;
-    use crate::leader;
+    use crate::sharding;
 
     fn permits() -> Permits {
         let mut permits = Permits::default();
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn roles_follow_from_what_is_declared() {
-        let text = print("op", &[], &permits(), &leader::permits(), &[], "op-system", None).unwrap();
+        let text = print("op", &[], &permits(), &sharding::permits(), &[], "op-system", None).unwrap();
         let documents = documents(&text);
         let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
         assert_eq!(
@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_watched_namespace_gets_a_role_of_its_own() {
-        let text = print("op", &[], &permits(), &leader::permits(), &[], "op-system", Some("team")).unwrap();
+        let text =
+            print("op", &[], &permits(), &sharding::permits(), &[], "op-system", Some("team")).unwrap();
         let documents = documents(&text);
         let role = documents.iter().filter(|document| document["kind"] == "Role").nth(1).unwrap();
         assert_eq!(role["metadata"]["namespace"], "team");

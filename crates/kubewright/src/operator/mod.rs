@@ -17,8 +17,9 @@ use crate::cache::{Memory, Select};
 use crate::client::{Connect, Permits};
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
-use crate::leader::{self, LeaderElection};
+use crate::leader::LeaderElection;
 use crate::manager::{Manager, own_permits};
+use crate::sharding;
 use crate::webhook::names::Names;
 use crate::webhook::{Certificates, Conversion, Webhook, Webhooks};
 use crate::{Error, Result};
@@ -148,7 +149,7 @@ impl Operator {
             self.controllers.iter().filter_map(|controller| controller.definition.clone()).collect();
         definitions.extend(self.definitions.iter().cloned());
         let definitions = self.webhooks.definitions(&names, definitions)?;
-        let mut own = leader::permits();
+        let mut own = sharding::permits();
         own.extend(&self.webhooks.own_permits(&names));
         let further = self.webhooks.manifests(&names, 9443);
         manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, watched)
@@ -214,10 +215,14 @@ impl Operator {
             self.webhooks.certificates = Certificates::files(directory);
         }
         let off = |address: &String| !matches!(&**address, "" | "0");
+        let sharing = flags.leader.sharding(&self.name).filter(|_| self.leader.is_none());
         let election = flags.leader.election(&self.name).filter(|_| self.leader.is_none());
         let mut manager = self.manager(client);
         if let Some(election) = election {
             manager = manager.leader_election(election);
+        }
+        if let Some(sharing) = sharing {
+            manager = manager.sharding(sharing);
         }
         manager
             .namespace(flags.namespace.as_deref())

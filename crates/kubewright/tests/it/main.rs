@@ -5,4 +5,6 @@ mod canned;
 mod controllers;
 mod informers;
 mod leaders;
+mod leases;
+mod shards;
 mod transport;
