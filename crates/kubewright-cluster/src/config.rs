@@ -99,6 +99,9 @@ pub enum ClusterError {
         /// The cause.
         source: Box<kube::Error>,
     },
+    /// Roles can't be read.
+    #[error("cannot read what was granted")]
+    Permissions(#[source] kubewright_storage::StoreError),
     /// The kubeconfig can't be read back.
     #[error("cannot put the kubeconfig together")]
     Kubeconfig(#[source] serde_json::Error),

@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use config::{ClusterConfig, ClusterError};
+pub use kubewright_apiserver::authz::usage::{Permission, Report as PermissionReport};
 
 /// The version of Kubernetes that is served.
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
@@ -135,6 +136,24 @@ impl Cluster {
         self.server.core().local_services().insert(namespace, name, port, process);
     }
 
+    /// Which permissions a service account (`system:serviceaccount:NAMESPACE:NAME`) has used so far, beside those that
+    /// its roles grant.
+    ///
+    /// # Errors
+    /// When the roles can't be read.
+    pub async fn permissions(&self, user: &str) -> Result<PermissionReport, ClusterError> {
+        let core = self.server.core();
+        let usage = core.config().usage.clone().unwrap_or_default();
+        usage.report(core, user).await.map_err(ClusterError::Permissions)
+    }
+
+    /// Forgets what a service account has used: it runs anew.
+    pub fn forget_permissions(&self, user: &str) {
+        if let Some(usage) = &self.server.core().config().usage {
+            usage.forget(user);
+        }
+    }
+
     /// The authority that vouches for the server and its users.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
@@ -202,6 +221,7 @@ fn server_config(
         given => given.to_vec(),
     };
     server.issuer = Some(issuer);
+    server.usage = Some(Arc::default());
     server.limits = config.limits.clone();
     bootstrap::kinds(&mut server, config, service_range)?;
     Ok(server)

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ObjectMeta, PostParams};
-pub use kubewright_cluster::{Cluster, ClusterConfig, ClusterError};
+pub use kubewright_cluster::{Cluster, ClusterConfig, ClusterError, Permission, PermissionReport};
 use thiserror::Error;
 
 pub use crate::eventually::{BoxError, eventually};
@@ -130,6 +130,16 @@ impl TestCluster {
             .map_err(|source| TestError::Namespace { name: name.clone(), source: Box::new(source) })?;
         let client = self.cluster.client_as("kubernetes-admin", &["system:masters"], &name);
         Ok(TestNamespace { client, name })
+    }
+
+    /// Which permissions an account, such as that of [`TestOperator::user`], has used so far, beside those that its roles
+    /// grant. What the runtime may need in every operator (events, leases, finalizers of owners) is left out.
+    ///
+    /// # Errors
+    /// [`TestError::Start`] when the roles can't be read.
+    pub async fn permissions(&self, user: &str) -> Result<PermissionReport, TestError> {
+        let report = self.cluster.permissions(user).await?;
+        Ok(report.ignoring(&["events.events.k8s.io", "leases.coordination.k8s.io", "*/finalizers"]))
     }
 
     /// All that a reader of a failed test may want to see: objects with their state, and events, as text.

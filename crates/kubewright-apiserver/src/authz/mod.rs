@@ -4,6 +4,7 @@
 //! decides, and when none has an opinion the request is refused with all reasons given.
 
 pub mod rbac;
+pub mod usage;
 mod webhook;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use crate::authn::UserInfo;
 use crate::server::Core;
 use crate::{BoxFuture, ready};
 
+pub use usage::Usage;
 pub use webhook::{Webhook, WebhookSettings};
 
 /// What is asked for, as an authorizer sees it (`authorizer.Attributes`).

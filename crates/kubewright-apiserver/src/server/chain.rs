@@ -236,6 +236,9 @@ async fn authorize(
         trail.annotate("authorization.k8s.io/decision", decision);
         trail.annotate("authorization.k8s.io/reason", reason);
     }
+    if let Some(usage) = &core.config().usage {
+        usage.note(&attributes, matches!(decided, Decision::Allow(_)));
+    }
     match decided {
         Decision::Allow(_) => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(authz::forbidden(&attributes, &reason)),

@@ -10,7 +10,7 @@ use kubewright_storage::Store;
 use crate::admission::Admission;
 use crate::audit::Auditor;
 use crate::authn::{Anonymous, Authenticator, Issuer};
-use crate::authz::{AlwaysAllow, Authorizer};
+use crate::authz::{AlwaysAllow, Authorizer, Usage};
 use crate::openapi::Descriptions;
 use crate::request::BodyDecoder;
 use crate::resources::Resource;
@@ -172,6 +172,8 @@ pub struct ServerConfig {
     pub version: VersionInfo,
     /// Who writes down what is done; nobody by default.
     pub audit: Option<Auditor>,
+    /// Who notes which permissions service accounts use; nobody by default.
+    pub usage: Option<Arc<Usage>>,
     /// What requests and connections may cost.
     pub limits: Limits,
     /// A watch without a timeout ends after a random time between this and twice this.
@@ -197,6 +199,7 @@ impl ServerConfig {
             descriptions: None,
             version: VersionInfo::default(),
             audit: None,
+            usage: None,
             limits: Limits::default(),
             min_watch_timeout: Duration::from_secs(1800),
         }

@@ -98,6 +98,7 @@ async fn develop(
         }
     }
     if let Some(operator) = running {
+        tell_permissions(cluster, operator.user(), progress).await;
         operator.stop().await;
     }
     Ok(())
@@ -125,25 +126,18 @@ async fn launch(
 
     let identity = operator::identity(&applied);
     let kubeconfig = args.cluster.kubeconfig.with_file_name(format!("{}.kubeconfig", project.name));
-    let config = match &identity {
-        Some(account) => {
-            let groups = account.groups();
-            let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
-            cluster.kubeconfig(crate::kubeconfig::CONTEXT, &account.user(), &groups)?
-        }
-        None => anyhow::bail!("the operator's manifests have no ServiceAccount to run under"),
-    };
+    let account = identity.context("the operator's manifests have no ServiceAccount to run under")?;
+    let (user, groups) = (account.user(), account.groups());
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    let config = cluster.kubeconfig(crate::kubeconfig::CONTEXT, &user, &groups)?;
     crate::kubeconfig::write(&kubeconfig, &config)?;
     let ports = operator::Ports::choose()?;
     for (namespace, service, port) in apply::webhook_services(&manifests) {
         cluster.route_service(&namespace, &service, port, ports.webhooks);
     }
-    let mut operator = Operator::start(&binary, &kubeconfig, &ports, progress)?;
-    progress.step(format!(
-        "running {} as {}",
-        project.name,
-        identity.map(|account| account.user()).unwrap_or_default()
-    ));
+    cluster.forget_permissions(&user);
+    let mut operator = Operator::start(&binary, &kubeconfig, &user, &ports, progress)?;
+    progress.step(format!("running {} as {user}", project.name));
 
     let samples = project.samples()?;
     if !samples.is_empty() {
@@ -154,6 +148,15 @@ async fn launch(
         progress.step(format!("applied {}", apply::summary(&applied)));
     }
     Ok(operator)
+}
+
+/// Tells which rights the operator lacked, and which it has not needed.
+async fn tell_permissions(cluster: &kubewright_cluster::Cluster, user: &str, progress: &Progress) {
+    match cluster.permissions(user).await {
+        Ok(report) if report.not_granted.is_empty() => progress.step(report.to_string()),
+        Ok(report) => progress.warn(progress.paint(Colour::Red, &report.to_string())),
+        Err(error) => progress.error(&error.into()),
+    }
 }
 
 /// Waits for the running operator to end; for ever where none runs.

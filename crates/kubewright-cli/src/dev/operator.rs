@@ -88,6 +88,7 @@ impl Ports {
 /// A running operator.
 pub struct Operator {
     child: Child,
+    user: String,
 }
 
 impl Operator {
@@ -95,6 +96,7 @@ impl Operator {
     pub fn start(
         binary: &Path,
         kubeconfig: &Path,
+        user: &str,
         ports: &Ports,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
@@ -116,7 +118,12 @@ impl Operator {
         if let Some(err) = child.stderr.take() {
             tokio::spawn(pass_on(err, progress.clone()));
         }
-        Ok(Self { child })
+        Ok(Self { child, user: user.to_owned() })
+    }
+
+    /// The user it works under.
+    pub fn user(&self) -> &str {
+        &self.user
     }
 
     /// Waits until the operator says that it is ready, or ends, or has had its time.

@@ -6,3 +6,4 @@ mod dev;
 mod kubectl;
 mod peers;
 mod rig;
+mod webhooks;

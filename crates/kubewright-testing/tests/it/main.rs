@@ -4,4 +4,5 @@ mod garbage;
 mod namespaces;
 mod nodes;
 mod plain_client;
+mod webhooks;
 mod workloads;

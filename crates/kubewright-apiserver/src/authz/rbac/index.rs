@@ -141,6 +141,11 @@ impl Index {
         }
     }
 
+    /// What a user was granted by name, in any namespace.
+    pub fn own(&self, user: &str) -> &[Arc<Grant>] {
+        self.users.get(user).map_or(&[], Vec::as_slice)
+    }
+
     /// What a user was granted cluster-wide and in a namespace (empty: cluster-wide alone), in the order of bindings.
     pub fn grants(&self, user: &UserInfo, namespace: &str) -> Vec<&Arc<Grant>> {
         let own = self.users.get(user.name.as_str());

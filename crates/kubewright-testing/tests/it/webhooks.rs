@@ -1,0 +1,311 @@
+//! Webhooks of operators as the API server meets them: rotation of certificates under load, conversion between versions,
+//! failure policies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kubewright::webhook::{
+    Admission, Certificates, Conversion, FailurePolicy, Lives, Mutator, Validator, Verdict, Webhook,
+};
+use kubewright::{Operator, Permit, Verb};
+use kubewright_testing::{BoxError, Permission, TestCluster, eventually};
+use serde_json::{Value, json};
+use time::Clock;
+
+type TestResult = Result<(), BoxError>;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Does what the config map says.
+struct Obeys;
+
+impl Validator for Obeys {
+    type Object = ConfigMap;
+
+    async fn validate_create(&self, map: &ConfigMap, _: &Admission) -> kubewright::Result<Verdict> {
+        match map.data.as_ref().and_then(|data| data.get("do")).map(String::as_str) {
+            Some("deny") => Ok(Verdict::deny("told to").warn("think again")),
+            Some("panic") => panic!("told to"),
+            Some("fail") => Err(kubewright::Error::other("the database is away")),
+            _ => Ok(Verdict::allow()),
+        }
+    }
+}
+
+fn map(name: &str, what: &str) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name}, "data": {"do": what}})).expect("a config map")
+}
+
+mod time {
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, SystemTime};
+
+    /// A clock that a test sets.
+    #[derive(Clone)]
+    pub struct Clock(Arc<Mutex<SystemTime>>);
+
+    impl Clock {
+        pub fn at(time: SystemTime) -> Clock {
+            Clock(Arc::new(Mutex::new(time)))
+        }
+
+        pub fn now(&self) -> SystemTime {
+            *self.0.lock().expect("no test panics with it")
+        }
+
+        pub fn pass(&self, time: Duration) {
+            *self.0.lock().expect("no test panics with it") += time;
+        }
+    }
+}
+
+/// The state of the certificates that replicas share.
+struct Shared {
+    secrets: Api<Secret>,
+    clock: Clock,
+}
+
+impl Shared {
+    const NAME: &'static str = "obeys-webhook-certificates";
+
+    async fn read(&self, name: &str) -> Result<String, BoxError> {
+        let data = self.secrets.get(Self::NAME).await?.data.unwrap_or_default();
+        let ByteString(bytes) = data.get(name).cloned().unwrap_or_default();
+        Ok(String::from_utf8(bytes)?)
+    }
+
+    /// Lets time pass, and has the replicas look at the clock: they look whenever the Secret changes.
+    async fn pass(&self, time: Duration) -> TestResult {
+        self.clock.pass(time);
+        let note = format!("{:?}", self.clock.now());
+        let patch = json!({"metadata": {"annotations": {"test/looked-at": note}}});
+        self.secrets.patch(Self::NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_rotate_under_load_without_a_lost_request() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    // So long ago that all of the rotation happens in the past: TLS on the way looks at the real clock.
+    let clock = Clock::at(SystemTime::now() - 80 * DAY);
+    let lives = Lives { authority: 100 * DAY, serving: 100 * DAY, overlap: Duration::from_secs(600) };
+    let replica = || {
+        let clock = clock.clone();
+        let certificates = Certificates::own().lives(lives).clock(move || clock.now());
+        Operator::new("obeys").webhook(Webhook::validating(Obeys)).webhook_certificates(certificates)
+    };
+    let _first = cluster.run(replica()).await?;
+    let _second = cluster.run(replica()).await?;
+    let shared = Shared { secrets: Api::namespaced(cluster.client(), "obeys-system"), clock: clock.clone() };
+    let (bundle, shown) = (shared.read("ca.crt").await?, shared.read("tls.crt").await?);
+
+    let answered = Arc::new(AtomicUsize::new(0));
+    let load: Vec<_> = (0..4)
+        .map(|worker| {
+            let (maps, answered) =
+                (Api::<ConfigMap>::default_namespaced(cluster.client()), Arc::clone(&answered));
+            tokio::spawn(async move {
+                let trial = PostParams { dry_run: true, ..PostParams::default() };
+                loop {
+                    maps.create(&trial, &map(&format!("load-{worker}"), "allow")).await?;
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+                #[allow(unreachable_code)]
+                Ok::<(), kube::Error>(())
+            })
+        })
+        .collect();
+    // In every state of the rotation, requests are asked about and answered.
+    let busy = async |state: &str| {
+        let before = answered.load(Ordering::SeqCst);
+        eventually!(cluster, state, {
+            assert!(load.iter().all(|worker| !worker.is_finished()), "a request was lost: {state}");
+            answered.load(Ordering::SeqCst) >= before + 40
+        });
+    };
+    busy("before").await;
+
+    shared.pass(67 * DAY).await?;
+    eventually!(cluster, "a second authority is trusted", shared.read("phase").await?.starts_with("trusted"));
+    let both = shared.read("ca.crt").await?;
+    assert!(both.starts_with(&bundle) && both.len() > bundle.len(), "the first authority stays");
+    assert_eq!(shared.read("tls.crt").await?, shown, "nobody shows what is not trusted everywhere");
+    busy("introducing").await;
+
+    shared.pass(lives.overlap).await?;
+    eventually!(cluster, "the certificate is switched", shared.read("phase").await?.starts_with("retiring"));
+    assert_ne!(shared.read("tls.crt").await?, shown);
+    assert_eq!(shared.read("ca.crt").await?, both, "whoever shows the old one is still trusted");
+    busy("retiring").await;
+
+    shared.pass(lives.overlap).await?;
+    eventually!(cluster, "the first authority is dropped", shared.read("phase").await? == "stable");
+    let after = shared.read("ca.crt").await?;
+    assert_eq!(format!("{bundle}{after}"), both);
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
+    eventually!(cluster, "the configuration trusts the second authority alone", {
+        let hooks = configurations.get("obeys").await?.webhooks.unwrap_or_default();
+        hooks[0].client_config.ca_bundle == Some(ByteString(after.clone().into_bytes()))
+    });
+    busy("afterwards").await;
+    load.iter().for_each(|worker| worker.abort());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_configuration_that_was_replaced_gets_its_authorities_again() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let _operator = cluster.run(Operator::new("obeys").webhook(Webhook::validating(Obeys))).await?;
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
+    let mut configuration = configurations.get("obeys").await?;
+    let before = configuration.webhooks.clone();
+    for hook in configuration.webhooks.iter_mut().flatten() {
+        hook.client_config.ca_bundle = None;
+    }
+    configurations.replace("obeys", &PostParams::default(), &configuration).await?;
+    eventually!(cluster, "it is mended", configurations.get("obeys").await?.webhooks == before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failing_webhook_is_what_its_failure_policy_says_and_lives_on() -> TestResult {
+    for (policy, passes) in [(FailurePolicy::Fail, false), (FailurePolicy::Ignore, true)] {
+        let cluster = TestCluster::api_server_only().await?;
+        let operator = Operator::new("obeys").webhook(Webhook::validating(Obeys).failure_policy(policy));
+        let operator = cluster.run(operator).await?;
+        let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+        for (what, why) in [("panic", "the webhook panicked"), ("fail", "the database is away")] {
+            match maps.create(&PostParams::default(), &map(what, what)).await {
+                Ok(_) => assert!(passes, "{what} was ignored"),
+                Err(error) => assert!(!passes && error.to_string().contains(why), "{error}"),
+            }
+        }
+        let denied = maps.create(&PostParams::default(), &map("denied", "deny")).await.unwrap_err();
+        assert!(denied.to_string().contains("denied the request: told to"), "{denied}");
+        operator.stop().await?;
+        let unheard = maps.create(&PostParams::default(), &map("denied", "deny")).await;
+        assert_eq!(unheard.is_ok(), passes);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_an_operator_uses_is_told_beside_what_it_is_granted() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let least = cluster.run(Operator::new("least").webhook(Webhook::validating(Obeys))).await?;
+    eventually!(cluster, "every right is used", cluster.permissions(least.user()).await?.is_least());
+    cluster.permissions(least.user()).await?.assert_least();
+
+    let greedy = Webhook::validating(Obeys).permits(Permit::on::<ConfigMap>([Verb::Delete]));
+    let greedy = cluster.run(Operator::new("greedy").webhook(greedy.reads::<Secret>())).await?;
+    let client = cluster.client_as(greedy.user(), &["system:authenticated"]);
+    Api::<Node>::all(client).list(&ListParams::default()).await.unwrap_err();
+    let report = cluster.permissions(greedy.user()).await?;
+    let told = |list: &[Permission]| list.iter().map(Permission::to_string).collect::<Vec<_>>();
+    assert_eq!(told(&report.not_granted), ["list nodes"]);
+    assert!(told(&report.unused).contains(&"delete configmaps".to_owned()), "{report}");
+    assert!(!told(&report.unused).iter().any(|unused| unused.contains("secrets")), "{report}");
+    assert!(std::panic::catch_unwind(|| report.assert_least()).is_err());
+    Ok(())
+}
+
+mod v1 {
+    #[derive(
+        kube::CustomResource, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Clone, Debug,
+    )]
+    #[kube(group = "example.com", version = "v1", kind = "Route", namespaced)]
+    pub struct RouteSpec {
+        /// Such as `example.com:80`.
+        pub target: String,
+    }
+}
+
+mod v2 {
+    #[derive(
+        kube::CustomResource, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Clone, Debug,
+    )]
+    #[kube(group = "example.com", version = "v2", kind = "Route", namespaced)]
+    pub struct RouteSpec {
+        pub host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub port: Option<u16>,
+    }
+}
+
+impl TryFrom<v1::Route> for v2::Route {
+    type Error = String;
+
+    fn try_from(old: v1::Route) -> Result<v2::Route, String> {
+        let target = &old.spec.target;
+        let (host, port) = target.split_once(':').ok_or(format!("\"{target}\" has no port"))?;
+        let port = port.parse().map_err(|error| format!("the port of \"{target}\": {error}"))?;
+        Ok(v2::Route::new("", v2::RouteSpec { host: host.into(), port: Some(port) }))
+    }
+}
+
+impl From<v2::Route> for v1::Route {
+    fn from(new: v2::Route) -> v1::Route {
+        let target = format!("{}:{}", new.spec.host, new.spec.port.unwrap_or(80));
+        v1::Route::new("", v1::RouteSpec { target })
+    }
+}
+
+/// Fills in the port.
+struct DefaultPort;
+
+impl Mutator for DefaultPort {
+    type Object = v2::Route;
+
+    async fn mutate(&self, route: &mut v2::Route, _: &Admission) -> kubewright::Result<Verdict> {
+        route.spec.port.get_or_insert(443);
+        Ok(Verdict::allow())
+    }
+}
+
+#[tokio::test]
+async fn versions_of_a_kind_are_converted_through_the_hub() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let operator = Operator::new("routes")
+        .conversion(Conversion::through::<v2::Route>().version::<v1::Route>())
+        .webhook(Webhook::mutating(DefaultPort));
+    let _operator = cluster.run(operator).await?;
+    let old: Api<v1::Route> = Api::default_namespaced(cluster.client());
+    let new: Api<v2::Route> = Api::default_namespaced(cluster.client());
+
+    let mut route = v1::Route::new("a", v1::RouteSpec { target: "example.com:8080".into() });
+    route.metadata.labels = Some([("kept".to_owned(), "yes".to_owned())].into());
+    old.create(&PostParams::default(), &route).await?;
+    let converted = new.get("a").await?;
+    assert_eq!((&*converted.spec.host, converted.spec.port), ("example.com", Some(8080)));
+    assert_eq!(converted.metadata.labels, route.metadata.labels);
+
+    // Written in one version, defaulted in that of the webhook, read in the other.
+    new.create(
+        &PostParams::default(),
+        &v2::Route::new("b", v2::RouteSpec { host: "b.org".into(), port: None }),
+    )
+    .await?;
+    assert_eq!(old.get("b").await?.spec.target, "b.org:443");
+    let all = old.list(&ListParams::default()).await?;
+    let targets: Vec<&str> = all.items.iter().map(|route| &*route.spec.target).collect();
+    assert_eq!(targets, ["example.com:8080", "b.org:443"]);
+    let patch = json!({"spec": {"target": "c.net:1"}});
+    old.patch("b", &PatchParams::default(), &Patch::Merge(patch)).await?;
+    assert_eq!(new.get("b").await?.spec.port, Some(1));
+
+    // One that can't be converted is refused, by name.
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Route"));
+    let raw: Api<DynamicObject> = Api::default_namespaced_with(cluster.client(), &resource);
+    let bad: Value = json!({"apiVersion": "example.com/v1", "kind": "Route", "metadata": {"name": "c"},
+        "spec": {"target": "nowhere"}});
+    let error = raw.create(&PostParams::default(), &serde_json::from_value(bad)?).await.unwrap_err();
+    assert!(error.to_string().contains("Route default/c: \"nowhere\" has no port"), "{error}");
+    Ok(())
+}
