@@ -13,8 +13,8 @@ fn dev_runs_a_validating_webhook_and_kubectl_shows_what_it_says() {
     rig.until(&["get", "imageallowlists", "-o", "name"], |lists| lists.contains("/trusted"));
 
     // Refused, whatever the way: run, apply, dry run on the server.
-    let why = "admission webhook \"pods.images.example.com\" denied the request: spec.containers[0].image: \
-               image \"ghcr.io/acme/web\" is of no registry that trusted allows";
+    let why = "The Pod \"web\" is invalid: spec.containers[0].image: image \"ghcr.io/acme/web\" is of no registry \
+               that trusted allows";
     let run = rig.kubectl_output(&["run", "web", "--image=ghcr.io/acme/web"]);
     let text = said(&run);
     assert!(!run.status.success() && text.contains(why), "{text}");

@@ -83,12 +83,31 @@ pub struct GroupVersionResource {
     pub resource: String,
 }
 
+/// The kind of an object, as far as it is told to people.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct GroupKind {
+    pub group: String,
+    pub kind: String,
+}
+
+/// What an answer says of the question.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked {
+    pub api_version: String,
+    pub uid: String,
+    pub kind: GroupKind,
+    pub name: String,
+}
+
 /// The question.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Request {
     #[serde(default)]
     pub uid: String,
+    #[serde(default)]
+    pub kind: GroupKind,
     #[serde(default)]
     pub resource: GroupVersionResource,
     #[serde(default)]
@@ -120,22 +139,35 @@ struct Review {
     request: Option<Request>,
 }
 
-/// Reads a question; also gives the version that the answer has to have.
-pub(super) fn read(body: &[u8]) -> Result<(Request, String), ReviewError> {
+/// Reads a question; also gives what the answer has to repeat.
+pub(super) fn read(body: &[u8]) -> Result<(Request, Asked), ReviewError> {
     let review: Review = serde_json::from_slice(body).map_err(ReviewError::Decode)?;
     let known = ["admission.k8s.io/v1", "admission.k8s.io/v1beta1"];
     if review.kind != "AdmissionReview" || !known.contains(&&*review.api_version) {
         return Err(ReviewError::Kind { kind: review.kind, api_version: review.api_version });
     }
     let request = review.request.ok_or(ReviewError::NoRequest)?;
-    Ok((request, review.api_version))
+    let asked = Asked {
+        api_version: review.api_version,
+        uid: request.uid.clone(),
+        kind: request.kind.clone(),
+        name: request.name.clone(),
+    };
+    Ok((request, asked))
 }
 
 /// The answer. `original` is the object that a replacement in the verdict is compared with.
-pub(super) fn answer(api_version: &str, uid: &str, verdict: &Verdict, original: Option<&Value>) -> Vec<u8> {
-    let mut response = json!({"uid": uid, "allowed": verdict.is_allowed()});
+pub(super) fn answer(asked: &Asked, verdict: &Verdict, original: Option<&Value>) -> Vec<u8> {
+    let mut response = json!({"uid": asked.uid, "allowed": verdict.is_allowed()});
     if let Some(denial) = &verdict.denial {
-        response["status"] = denial.to_status();
+        let mut status = denial.to_status();
+        // kubectl says by these what is invalid.
+        if let Some(details) = status.get_mut("details") {
+            details["name"] = asked.name.clone().into();
+            details["group"] = asked.kind.group.clone().into();
+            details["kind"] = asked.kind.kind.clone().into();
+        }
+        response["status"] = status;
     } else if let (Some(from), Some(to)) = (original, &verdict.replacement) {
         let operations = diff(from, to);
         if !operations.is_empty() {
@@ -149,7 +181,7 @@ pub(super) fn answer(api_version: &str, uid: &str, verdict: &Verdict, original: 
     if !verdict.annotations.is_empty() {
         response["auditAnnotations"] = json!(verdict.annotations);
     }
-    json!({"kind": "AdmissionReview", "apiVersion": api_version, "response": response})
+    json!({"kind": "AdmissionReview", "apiVersion": asked.api_version, "response": response})
         .to_string()
         .into_bytes()
 }
@@ -164,14 +196,19 @@ mod tests {
             .into_bytes()
     }
 
+    fn asked() -> Asked {
+        Asked { api_version: "admission.k8s.io/v1".into(), uid: "u".into(), ..Asked::default() }
+    }
+
     #[test]
     fn a_question_is_read_and_its_objects_stay_as_they_are() {
         let body = review(json!({"uid": "u", "operation": "DELETE", "oldObject": {"a": 1.0}, "object": null,
             "userInfo": {"username": "jane", "groups": ["g"], "extra": {"k": ["v"]}}, "dryRun": true,
             "kind": {"group": "", "version": "v1", "kind": "Pod"},
             "resource": {"group": "", "version": "v1", "resource": "pods"}}));
-        let (request, version) = read(&body).unwrap();
-        assert_eq!((request.operation, &*version), (Operation::Delete, "admission.k8s.io/v1"));
+        let (request, asked) = read(&body).unwrap();
+        assert_eq!((request.operation, &*asked.api_version), (Operation::Delete, "admission.k8s.io/v1"));
+        assert_eq!((&*asked.uid, &*asked.kind.kind), ("u", "Pod"));
         assert_eq!(request.old_object.unwrap().get(), r#"{"a":1.0}"#);
         assert!(request.object.is_none() && request.dry_run == Some(true));
         assert_eq!(request.user_info.extra["k"], ["v"]);
@@ -205,8 +242,7 @@ mod tests {
     fn answers_carry_what_the_verdict_says() {
         let verdict = Verdict::allow().warn("careful").audit("why", "because").replace(json!({"a": 2}));
         let answer: Value =
-            serde_json::from_slice(&answer("admission.k8s.io/v1", "u", &verdict, Some(&json!({"a": 1}))))
-                .unwrap();
+            serde_json::from_slice(&answer(&asked(), &verdict, Some(&json!({"a": 1})))).unwrap();
         let response = &answer["response"];
         assert_eq!((&response["uid"], &response["allowed"]), (&json!("u"), &json!(true)));
         assert_eq!(
@@ -224,8 +260,7 @@ mod tests {
     fn an_unchanged_object_is_no_patch() {
         let verdict = Verdict::allow().replace(json!({"a": 1}));
         let answer: Value =
-            serde_json::from_slice(&answer("admission.k8s.io/v1", "u", &verdict, Some(&json!({"a": 1}))))
-                .unwrap();
+            serde_json::from_slice(&answer(&asked(), &verdict, Some(&json!({"a": 1})))).unwrap();
         assert!(answer["response"].get("patch").is_none());
     }
 }

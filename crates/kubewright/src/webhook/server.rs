@@ -169,8 +169,7 @@ impl Route {
 
 impl Hook {
     async fn answer(&self, body: &[u8], metrics: &PathMetrics) -> Result<Vec<u8>, Refusal> {
-        let (request, version) = review::read(body).map_err(Refusal::Review)?;
-        let uid = request.uid.clone();
+        let (request, asked) = review::read(body).map_err(Refusal::Review)?;
         let cx =
             Admission::new(request, |key| Context::new(Arc::clone(&self.scoped), key, Reasons::default()));
         // What it reads has to be there before it is asked.
@@ -184,7 +183,7 @@ impl Hook {
             }
         };
         tracing::debug!(review = ?cx, allowed = answered.verdict.is_allowed(), "reviewed");
-        Ok(review::answer(&version, &uid, &answered.verdict, answered.original.as_ref()))
+        Ok(review::answer(&asked, &answered.verdict, answered.original.as_ref()))
     }
 }
 
