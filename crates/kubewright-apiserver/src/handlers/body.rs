@@ -7,7 +7,7 @@ use kubewright_machinery::gvk::GroupVersion;
 use kubewright_machinery::schema::{self, SchemaRef};
 use kubewright_machinery::status::Status;
 use kubewright_machinery::{meta, schema::embedded};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Call;
 use crate::request::{BodyDecoder, FieldValidation, Input};
@@ -66,34 +66,33 @@ pub(super) fn object(
         Some(schema) => decode::json_as(body, schema),
     };
     let mut decoded = match typed {
-        Ok(decoded) => decoded,
-        Err(error) => {
-            // A body of another kind is told apart from one with a wrong type in it.
-            if let Ok(other) = untyped() {
-                check_kind(call, &other.value, expected)?;
-                if other.value.is_object() {
-                    let kind = Some(meta::kind(&other.value)).filter(|k| !k.is_empty());
-                    let kind = kind.unwrap_or(expected.kind);
-                    return Err(cannot_handle(kind, expected, error));
-                }
-            }
-            return Err(unrecognized(expected.kind, error, body));
+        // What is nothing is an object of no fields.
+        Ok(decoded) if decoded.value.is_null() => {
+            Decoded { value: Value::Object(Default::default()), ..decoded }
+        }
+        Ok(decoded) if expected.custom || decoded.value.is_object() => decoded,
+        failed => {
+            // The kind is looked for before anything else is read: a body of another kind is told apart from one
+            // with a wrong type in it.
+            let other = untyped()
+                .map_err(|error| if yaml { error.to_string() } else { no_kind(error) })
+                .and_then(|other| interpret(&other.value).map(|()| other.value))
+                .map_err(|error| unrecognized(expected.kind, error, body))?;
+            check_kind(call, &other, expected)?;
+            let kind = Some(meta::kind(&other)).filter(|kind| !kind.is_empty()).unwrap_or(expected.kind);
+            let error = failed.err().map(|error| error.to_string()).unwrap_or_default();
+            return Err(cannot_handle(kind, expected, error));
         }
     };
-    if !decoded.value.is_object() {
-        let go = expected.kind;
-        let what = json_type(&decoded.value);
-        let error = format!("json: cannot unmarshal {what} into Go value of type {}.{go}", expected.version);
-        return Err(unrecognized(expected.kind, error, body));
-    }
-    if expected.custom {
-        for (field, missing) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
-            if meta::top(&decoded.value, field).is_empty() {
-                let text = String::from_utf8_lossy(body);
-                let error = format!("Object '{missing}' is missing in '{}'", text.trim_end_matches('\n'));
-                return Err(unrecognized(expected.kind, error, body));
-            }
-        }
+    interpret(&decoded.value).map_err(|error| unrecognized(expected.kind, error, body))?;
+    if expected.custom && meta::kind(&decoded.value).is_empty() {
+        let text = String::from_utf8_lossy(body);
+        let error = format!("Object 'Kind' is missing in '{text}'");
+        // A decoder that is not strict takes the kind of the endpoint first.
+        return Err(match validation {
+            FieldValidation::Ignore => cannot_handle(expected.kind, expected, error),
+            _ => unrecognized(expected.kind, error, body),
+        });
     }
     check_kind(call, &decoded.value, expected)?;
     settle(&mut decoded, expected).map_err(|error| cannot_handle(expected.kind, expected, error))?;
@@ -107,6 +106,39 @@ pub(super) fn object(
         }
     }
     Ok(decoded.value)
+}
+
+/// The error of a body that is no JSON, of which a kind was to be told.
+pub(super) fn no_kind(error: impl std::fmt::Display) -> String {
+    format!("couldn't get version/kind; json parse error: {error}")
+}
+
+/// Looks for kind and apiVersion as a decoder does before it knows what it decodes.
+///
+/// # Errors
+/// In the words of a decoder, where the value is no object or they are not what they have to be.
+pub(super) fn interpret(value: &Value) -> Result<(), String> {
+    const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    let Value::Object(fields) = value else {
+        if value.is_null() {
+            return Ok(());
+        }
+        let what = json_type(value);
+        return Err(no_kind(format!("json: cannot unmarshal {what} into Go value of type {GO_TYPE}")));
+    };
+    for field in ["apiVersion", "kind"] {
+        if let Some(found) = fields.get(field).filter(|found| !found.is_string() && !found.is_null()) {
+            let what = json_type(found);
+            return Err(no_kind(format!(
+                "json: cannot unmarshal {what} into Go struct field .{field} of type string"
+            )));
+        }
+    }
+    let api_version = meta::api_version(value);
+    match api_version.matches('/').count() {
+        0 | 1 => Ok(()),
+        _ => Err(format!("unexpected GroupVersion string: {api_version}")),
+    }
 }
 
 /// Decodes a body that somebody else reads: no custom resources, and nothing a strict check could find.
@@ -154,8 +186,16 @@ pub(super) fn settle(decoded: &mut Decoded, expected: &Expected<'_>) -> Result<(
         unknown.extend(of_metadata);
         decoded.strict.extend(unknown.iter().map(|path| format!("unknown field {}", quote(path))));
     } else if let Some(metadata) = decoded.value.get_mut("metadata") {
+        // An empty list asks for owners to be forgotten, no list does not: said in the other way, it is not lost where
+        // empty lists are left out.
+        let forgets = metadata.get("managedFields") == Some(&json!([]));
         let settled = schema::object_meta::decode(metadata, false).map_err(|error| error.to_string())?;
         *metadata = settled.metadata;
+        if let Value::Object(metadata) = metadata
+            && forgets
+        {
+            metadata.insert("managedFields".into(), json!([{}]));
+        }
     }
     Ok(())
 }
@@ -210,7 +250,7 @@ pub(super) fn json_type(value: &Value) -> &'static str {
 fn check_kind(call: &Call, object: &Value, expected: &Expected<'_>) -> Result<(), Status> {
     let (kind, api_version) = (meta::kind(object), meta::api_version(object));
     let wanted = expected.api_version();
-    let same_version = api_version.is_empty() || api_version == wanted;
+    let same_version = api_version == wanted || (api_version.is_empty() && !expected.custom);
     if expected.custom {
         // Validation says what is wrong with the kind.
         return if same_version { Ok(()) } else { Err(other_version(api_version, &wanted)) };

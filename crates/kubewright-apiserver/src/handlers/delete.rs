@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kubewright_machinery::decode::{self, Decoded};
+use kubewright_machinery::decode;
 use kubewright_machinery::gvk::GroupVersion;
 use kubewright_machinery::status::{Details, Status};
 use kubewright_machinery::{meta, time};
 use kubewright_storage::{Entry, Expect, StoreError};
 use serde_json::{Value, json};
 
-use super::{Call, read_body, store_failure};
+use super::{Call, body, read_body, store_failure};
 use crate::admission::{self, Operation, Phase};
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::{DeleteOptions, Input, Transform};
@@ -66,27 +66,16 @@ pub(super) async fn options(call: &Call, body: RequestBody) -> Result<DeleteOpti
     if body.is_empty() {
         return DeleteOptions::from_query(&call.info.query);
     }
-    let text = |decoded: Result<Decoded, decode::Error>| {
-        decoded.map(|decoded| decoded.value).map_err(|error| Status::bad_request(error.to_string()))
-    };
+    let bad = |message: String| Status::bad_request(message);
     let value = match call.input()? {
-        Input::Json => text(decode::json(&body))?,
-        Input::Yaml => text(decode::yaml(&body))?,
+        Input::Json => decode::json(&body).map_err(|error| bad(body::no_kind(error)))?.value,
+        Input::Yaml => decode::yaml(&body).map_err(|error| bad(error.to_string()))?.value,
         Input::Decoder(decoder) => {
             let kind = GroupVersion::new("", "v1").with_kind("DeleteOptions");
-            decoder.decode(&body, &kind).map_err(|fault| Status::bad_request(fault.error))?
+            decoder.decode(&body, &kind).map_err(|fault| bad(fault.error))?
         }
     };
-    let unmarshal = |what: &str, field: &str, ty: &str| {
-        Status::bad_request(format!(
-            "json: cannot unmarshal {what} into Go struct field DeleteOptions.{field} of type {ty}"
-        ))
-    };
-    if !value.is_object() {
-        return Err(Status::bad_request(
-            "couldn't get version/kind; json parse error: the body is no object",
-        ));
-    }
+    body::interpret(&value).map_err(bad)?;
     let (kind, api_version) = (meta::kind(&value), meta::api_version(&value));
     if !matches!(kind, "" | "DeleteOptions") {
         return Err(Status::bad_request(format!(
@@ -94,25 +83,43 @@ pub(super) async fn options(call: &Call, body: RequestBody) -> Result<DeleteOpti
              \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go\""
         )));
     }
-    let is =
-        |field: &str, check: fn(&Value) -> bool| value.get(field).is_none_or(|v| v.is_null() || check(v));
-    if !is("gracePeriodSeconds", Value::is_i64) {
-        return Err(unmarshal("string", "gracePeriodSeconds", "int64"));
-    }
-    if !is("propagationPolicy", Value::is_string) {
-        return Err(unmarshal("value", "propagationPolicy", "v1.DeletionPropagation"));
-    }
-    if !is("orphanDependents", Value::is_boolean) {
-        return Err(unmarshal("value", "orphanDependents", "bool"));
-    }
-    if !is("preconditions", Value::is_object) {
-        return Err(unmarshal("value", "preconditions", "v1.Preconditions"));
-    }
-    if !is("dryRun", Value::is_array) {
-        return Err(unmarshal("value", "dryRun", "[]string"));
-    }
+    check_types(&value).map_err(bad)?;
     call.note_sent(&value);
     DeleteOptions::from_body(&value)
+}
+
+/// Whether the fields of DeleteOptions are of their types; what a decoder says if not.
+fn check_types(options: &Value) -> Result<(), String> {
+    type Check = fn(&Value) -> bool;
+    let fields: [(&str, &str, &str, Check); 8] = [
+        ("DeleteOptions", "/gracePeriodSeconds", "int64", Value::is_i64),
+        ("DeleteOptions", "/preconditions", "v1.Preconditions", Value::is_object),
+        ("Preconditions", "/preconditions/uid", "types.UID", Value::is_string),
+        ("Preconditions", "/preconditions/resourceVersion", "string", Value::is_string),
+        ("DeleteOptions", "/orphanDependents", "bool", Value::is_boolean),
+        ("DeleteOptions", "/propagationPolicy", "v1.DeletionPropagation", Value::is_string),
+        ("DeleteOptions", "/dryRun", "[]string", Value::is_array),
+        ("DeleteOptions", "/ignoreStoreReadErrorWithClusterBreakingPotential", "bool", Value::is_boolean),
+    ];
+    let refuse = |found: &Value, of: &str, pointer: &str, ty: &str| {
+        let found = match found {
+            Value::Number(number) if ty == "int64" => format!("number {number}"),
+            found => body::json_type(found).to_string(),
+        };
+        let field = pointer[1..].replace('/', ".");
+        Err(format!("json: cannot unmarshal {found} into Go struct field {of}.{field} of type {ty}"))
+    };
+    for (of, pointer, ty, is) in fields {
+        match options.pointer(pointer) {
+            Some(found) if !found.is_null() && !is(found) => return refuse(found, of, pointer, ty),
+            _ => {}
+        }
+    }
+    let stages = options.get("dryRun").and_then(Value::as_array).into_iter().flatten();
+    match stages.into_iter().find(|stage| !stage.is_string() && !stage.is_null()) {
+        Some(stage) => refuse(stage, "DeleteOptions", "/dryRun", "string"),
+        None => Ok(()),
+    }
 }
 
 /// What is to be stored, or done, for a deletion.

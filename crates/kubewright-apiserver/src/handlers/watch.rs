@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::list::{self, Refused};
 use super::select::{Selection, Traits, traits};
 use super::{Call, parse_revision, store_failure, wait_for};
-use crate::request::negotiate::{self, Endpoint};
+use crate::request::negotiate::{self, Encoding, Endpoint};
 use crate::request::params::VersionMatch;
 use crate::request::{ListOptions, Output, Transform};
 use crate::server::{Response, ServerBody, respond};
@@ -46,6 +46,10 @@ pub(super) async fn watch(call: &Call) -> Result<Response, Status> {
         Transform::Table { beta } => Some(call.table_form(beta)?),
         _ => None,
     };
+    if output.encoding == Encoding::Yaml {
+        // There are no frames in it.
+        return Err(Status::not_acceptable(&negotiate::STREAMS));
+    }
 
     let timeout = match options.timeout_seconds.and_then(|s| u64::try_from(s).ok()) {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),

@@ -1,6 +1,7 @@
 //! The built-in kinds behind a real server, held against recorded answers of kube-apiserver.
 
 mod actions;
+mod bodies;
 mod canonical;
 mod corpus;
 mod golden;

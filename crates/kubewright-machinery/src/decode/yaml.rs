@@ -2,6 +2,7 @@
 //! duplicate keys are noted with their line, and the last wins.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -24,9 +25,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Node, Vec<String>), Error> {
     }
     let seed = Document { duplicates: &duplicates, depth: 0 };
     let node = serde_saphyr::with_deserializer_from_str_with_options(text, options, |d| seed.deserialize(d))
-        .map_err(|e| match e.location() {
-            Some(at) if !e.to_string().starts_with("line") => Error::Yaml(format!("line {}: {e}", at.line())),
-            _ => Error::Yaml(e.to_string()),
+        .map_err(|e| {
+            let text = e.to_string();
+            // The place is said once, in front.
+            let said = text.rsplit_once(" at line ").map_or(&*text, |(said, _)| said);
+            Error::Yaml(match e.location() {
+                Some(at) if !said.starts_with("line") => format!("line {}: {said}", at.line()),
+                _ => said.to_string(),
+            })
         })?;
     Ok((node, duplicates.into_inner()))
 }
@@ -134,17 +140,21 @@ impl<'de> Visitor<'de> for Document<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
         let below = Document { depth: self.depth + 1, ..self };
         let mut out: Vec<(String, Node)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         while let Some(key) = members.next_key::<Spanned<Key>>()? {
             let line = key.referenced.line();
             let Key(name) = key.value;
             let value = members.next_value_seed(below)?;
-            match out.iter_mut().find(|(k, _)| *k == name) {
+            match places.get(&name).and_then(|place| out.get_mut(*place)) {
                 Some(before) => {
                     let fault = format!("line {line}: key {} already set in map", crate::field::quote(&name));
                     self.duplicates.borrow_mut().push(fault);
                     before.1 = value;
                 }
-                None => out.push((name, value)),
+                None => {
+                    places.insert(name.clone(), out.len());
+                    out.push((name, value));
+                }
             }
         }
         Ok(Node::Object(out))
