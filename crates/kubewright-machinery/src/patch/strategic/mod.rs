@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::go_text;
 use crate::decode::{self, Decoded};
 use crate::field::quote;
-use crate::schema::{Schema, Type};
+use crate::schema::Schema;
 use crate::status::Status;
 
 const PATCH: &str = "$patch";

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::patch::merge::{self, tests::any_json};
-use crate::schema::{PatchFacts, SchemaRef};
+use crate::schema::{PatchFacts, SchemaRef, Type};
 use proptest::prelude::*;
 use serde_json::json;
 
