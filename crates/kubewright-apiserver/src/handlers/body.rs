@@ -123,12 +123,12 @@ pub(super) fn interpret(value: &Value) -> Result<(), String> {
         if value.is_null() {
             return Ok(());
         }
-        let what = json_type(value);
+        let what = decode::json_type(value);
         return Err(no_kind(format!("json: cannot unmarshal {what} into Go value of type {GO_TYPE}")));
     };
     for field in ["apiVersion", "kind"] {
         if let Some(found) = fields.get(field).filter(|found| !found.is_string() && !found.is_null()) {
-            let what = json_type(found);
+            let what = decode::json_type(found);
             return Err(no_kind(format!(
                 "json: cannot unmarshal {what} into Go struct field .{field} of type string"
             )));
@@ -232,18 +232,6 @@ fn unrecognized(kind: &str, error: impl std::fmt::Display, body: &[u8]) -> Statu
     Status::bad_request(format!(
         "the object provided is unrecognized (must be of type {kind}): {error} ({summary})"
     ))
-}
-
-/// What JSON calls the type of a value, in messages.
-pub(super) fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// Refuses a body that says to be of another kind or version.

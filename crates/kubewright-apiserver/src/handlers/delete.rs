@@ -104,7 +104,7 @@ fn check_types(options: &Value) -> Result<(), String> {
     let refuse = |found: &Value, of: &str, pointer: &str, ty: &str| {
         let found = match found {
             Value::Number(number) if ty == "int64" => format!("number {number}"),
-            found => body::json_type(found).to_string(),
+            found => decode::json_type(found).to_string(),
         };
         let field = pointer[1..].replace('/', ".");
         Err(format!("json: cannot unmarshal {found} into Go struct field {of}.{field} of type {ty}"))

@@ -88,7 +88,7 @@ pub(super) async fn read(
                 Value::Null => Value::Object(serde_json::Map::new()),
                 value @ Value::Object(_) => value,
                 other => {
-                    let what = body::json_type(&other);
+                    let what = decode::json_type(&other);
                     return Err(undecodable(format!(
                         "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {what} into Go value of \
                          type map[string]interface {{}}"

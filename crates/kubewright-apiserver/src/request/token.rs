@@ -6,8 +6,6 @@ use kubewright_machinery::decode;
 use kubewright_machinery::status::Status;
 use serde_json::{Value, json};
 
-use super::body;
-
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
@@ -44,7 +42,7 @@ impl Token {
         })?;
         let token = decode::json(&bytes).map_err(|error| invalid(&error.to_string()))?.value;
         if !token.is_object() && !token.is_null() {
-            let what = body::json_type(&token);
+            let what = decode::json_type(&token);
             return Err(invalid(&format!(
                 "json: cannot unmarshal {what} into Go value of type storage.continueToken"
             )));
@@ -59,7 +57,7 @@ impl Token {
             if let Some(found) = token.get(field).filter(|found| !found.is_null() && !is(found)) {
                 let what = match found {
                     Value::Number(number) if ty == "int64" => format!("number {number}"),
-                    found => body::json_type(found).to_string(),
+                    found => decode::json_type(found).to_string(),
                 };
                 return Err(invalid(&format!(
                     "json: cannot unmarshal {what} into Go struct field continueToken.{field} of type {ty}"

@@ -127,6 +127,18 @@ pub fn value_as(value: Value, schema: &Schema) -> Result<Decoded, Error> {
     typed::decode(tree::Tree::new(value.into()), Some(schema))
 }
 
+/// What JSON calls the type of a value, in messages.
+pub fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// The answer to a body that can't be decoded as its kind: 400 `BadRequest`. `version` is that of the kind,
 /// without group.
 pub fn cannot_handle(kind: &str, version: &str, error: impl std::fmt::Display) -> Status {
