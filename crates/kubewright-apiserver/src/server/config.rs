@@ -117,6 +117,9 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long a client may take for its TLS handshake, or for the head of a request.
     pub head_timeout: Duration,
+    /// How long a connection is kept on which nothing goes on; longer than clients keep theirs, so that they are the ones
+    /// to close.
+    pub idle_timeout: Duration,
     /// How long connections may take to end on shutdown.
     pub drain_timeout: Duration,
     /// Bytes in the head of a request; more get 431.
@@ -133,6 +136,7 @@ impl Default for Limits {
             fairness: true,
             request_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(32),
+            idle_timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(10),
             max_header_bytes: 1024 * 1024,
             max_streams: 1000,

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::idle::Activity;
 use super::inprocess::boxed;
 use super::{Core, chain};
 use crate::audit::PeerAddress;
@@ -146,13 +147,19 @@ async fn serve<I>(
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let limits = core.config().limits.clone();
+    let activity = Activity::new();
+    let requests = activity.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let core = Arc::clone(&core);
+        let busy = requests.begin();
         request.extensions_mut().insert(from);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
-        async move { Ok::<_, Infallible>(chain::handle(&core, None, request.map(boxed)).await) }
+        async move {
+            let response = chain::handle(&core, None, request.map(boxed)).await;
+            Ok::<_, Infallible>(response.map(|body| busy.until_the_end_of(body)))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Both sides have agreed on a protocol: there is nothing to find out from the first bytes, which may never come.
@@ -173,7 +180,12 @@ async fn serve<I>(
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30));
     let connection = builder.serve_connection_with_upgrades(io, service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
-        tracing::debug!(%error, "connection ended");
+    tokio::select! {
+        ended = watcher.watch(connection.into_owned()) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            }
+        }
+        () = activity.idle(limits.idle_timeout) => tracing::debug!("connection closed: nothing goes on on it"),
     }
 }

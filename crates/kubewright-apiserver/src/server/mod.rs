@@ -10,6 +10,7 @@ mod deadline;
 mod documents;
 mod fairness;
 mod health;
+mod idle;
 mod inprocess;
 mod listen;
 mod oidc;

@@ -33,6 +33,28 @@ async fn a_connection_on_which_nothing_comes_ends() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_kept_without_use_ends_and_one_with_a_watch_goes_on() {
+    let cluster = cluster(|c| c.limits.idle_timeout = SOON).await;
+    let admin = Caller::admin(&cluster);
+    let mut watch = admin.connect().await;
+    watch.send(b"GET /api/v1/namespaces?watch=true HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    for _ in 0..3 {
+        let mut kept = admin.connect().await;
+        kept.send(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(codes(&kept.text().await), [200], "it is answered, and closed by the server");
+    }
+    let namespace =
+        serde_json::json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "late"}});
+    assert_eq!(admin.post("/api/v1/namespaces", namespace).await.code, 201);
+    let mut seen = String::new();
+    while !seen.contains("\"late\"") {
+        let more = watch.some().await;
+        assert!(!more.is_empty(), "the watch goes on");
+        seen.push_str(&String::from_utf8_lossy(&more));
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let cluster = cluster(|c| c.limits.request_timeout = SOON).await;
     let mut wire = Caller::admin(&cluster).connect().await;
