@@ -150,7 +150,8 @@ fn new_set(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> ReplicaSet {
     }
 }
 
-/// Gives the newest set the highest revision, and the deployment the same.
+/// Gives the newest set the highest revision and what else the deployment passes on, and the deployment the same
+/// revision.
 async fn number(
     api: &Api<ReplicaSet>,
     deployment: &Deployment,
@@ -160,10 +161,14 @@ async fn number(
     let others = sets.iter().filter(|set| set.metadata.name != newest.metadata.name);
     let highest = others.map(|set| revision::of(&set.metadata)).max().unwrap_or(0);
     let mut own = revision::of(&newest.metadata);
+    let mut annotations = revision::not_yet_inherited(deployment, newest);
     if own <= highest {
         // A template that was used before is in use again.
         own = highest + 1;
-        let patch = json!({"metadata": {"annotations": {REVISION: own.to_string()}}});
+        annotations.insert(REVISION.into(), own.to_string());
+    }
+    if !annotations.is_empty() {
+        let patch = json!({"metadata": {"annotations": annotations}});
         let name = newest.metadata.name.as_deref().unwrap_or_default();
         api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     }

@@ -67,6 +67,15 @@ pub fn inherited(deployment: &Deployment) -> Annotations {
     own.into_iter().filter(|(name, _)| !NOT_INHERITED.contains(&name.as_str())).collect()
 }
 
+/// Those of them that a set lacks or has otherwise: what the deployment got after the set, such as the cause of a
+/// change. What the deployment lost stays with the set.
+pub fn not_yet_inherited(deployment: &Deployment, set: &ReplicaSet) -> Annotations {
+    let there = set.metadata.annotations.as_ref();
+    let mut missing = inherited(deployment);
+    missing.retain(|name, value| there.and_then(|there| there.get(name)) != Some(&*value));
+    missing
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +91,18 @@ mod tests {
         assert_eq!(hash(&template("a"), 0), hash(&template("a"), 0));
         assert_ne!(hash(&template("a"), 0), hash(&template("b"), 0));
         assert_ne!(hash(&template("a"), 0), hash(&template("a"), 1));
+    }
+
+    #[test]
+    fn a_set_gets_what_its_deployment_is_annotated_with_later() {
+        let deployment: Deployment = serde_json::from_value(json!({"metadata": {"annotations":
+            {"cause": "new", "same": "1", REVISION: "2", NOT_INHERITED[0]: "{}"}}}))
+        .unwrap();
+        let set: ReplicaSet = serde_json::from_value(
+            json!({"metadata": {"annotations": {"cause": "old", "same": "1", "own": "2"}}}),
+        )
+        .unwrap();
+        assert_eq!(not_yet_inherited(&deployment, &set), [("cause".to_owned(), "new".to_owned())].into());
     }
 
     #[test]
