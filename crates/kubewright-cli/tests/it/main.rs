@@ -3,6 +3,7 @@
 mod bad_input;
 mod cluster;
 mod dev;
+mod flows;
 mod kubectl;
 mod peers;
 mod rig;

@@ -26,12 +26,10 @@ impl Connect for Simulated {
                 return Err(Status::bad_request(format!("pod {} does not have a host assigned", cx.name)));
             }
             let what = cx.subresource.map_or("connect", |subresource| &subresource.name);
-            // No 400: `kubectl logs --follow` takes one for a container that has not started yet, and asks again.
-            let why = format!(
+            Err(Status::bad_request(format!(
                 "{} {:?} is simulated: nothing really runs there, so that it has no {what}",
                 cx.resource.singular, cx.name
-            );
-            Err(Status::failure(501, "NotImplemented", why))
+            )))
         })
     }
 }
