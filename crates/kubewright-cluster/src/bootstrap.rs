@@ -10,6 +10,7 @@ use kube::api::PostParams;
 use kubewright_apiserver::authn::TokenRequests;
 use kubewright_apiserver::server::{Server, ServerConfig};
 use kubewright_kinds::{Options, admission, bootstrap, initial};
+use serde_json::Value;
 
 use crate::config::first;
 use crate::descriptions::Documented;
@@ -35,14 +36,16 @@ pub(crate) fn kinds(
     Ok(())
 }
 
-/// Writes the objects that there are before anybody asks.
+/// Writes the objects that there are before anybody asks. `authentication` tells aggregated servers whom to believe.
 pub(crate) async fn install(
     server: &Server,
     service_range: Ipv4Net,
     endpoint: Option<SocketAddr>,
+    authentication: Value,
 ) -> Result<(), ClusterError> {
     let endpoint = endpoint.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)));
-    let objects = initial::objects(&service_range.into(), first(service_range).into(), endpoint);
+    let mut objects = initial::objects(&service_range.into(), first(service_range).into(), endpoint);
+    objects.push(authentication);
     bootstrap::install(server.core(), objects).await.map_err(|error| ClusterError::Bootstrap(Box::new(error)))
 }
 

@@ -21,6 +21,7 @@ mod bootstrap;
 mod config;
 pub mod controllers;
 mod descriptions;
+mod front_proxy;
 mod garbage;
 mod kubeconfig;
 pub mod nodes;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use config::{ClusterConfig, ClusterError};
+use front_proxy::FrontProxy;
 pub use kubewright_apiserver::authz::usage::{Permission, Report as PermissionReport};
 
 /// The version of Kubernetes that is served.
@@ -69,15 +71,17 @@ impl Cluster {
             }
         };
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let server = Server::new(server_config(&config, service_range, &authority, Arc::clone(&store))?)
-            .await
-            .map_err(ClusterError::Start)?;
+        let proxy = FrontProxy::new(&config.access)?;
+        let mut parts = server_config(&config, service_range, &authority, Arc::clone(&store))?;
+        parts.proxy_identity = Some(proxy.identity());
+        let server = Server::new(parts).await.map_err(ClusterError::Start)?;
         let listener = match config.bind {
             Some(address) => Some(listen(&server, address, service_range, &authority).await?),
             None => None,
         };
         let address = listener.as_ref().map(Listener::address);
-        bootstrap::install(&server, service_range, address).await?;
+        let believed = proxy.published(&authority.certificate_pem());
+        bootstrap::install(&server, service_range, address, believed).await?;
         let (stop, stopped) = watch::channel(false);
         let shutdown_delay = config.shutdown_delay;
         let mut cluster = Self { server, listener, authority, stop, tasks: Vec::new(), shutdown_delay };

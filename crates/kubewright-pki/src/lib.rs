@@ -21,7 +21,9 @@ pub use authority::Authority;
 pub use bundle::Bundle;
 pub use identity::Identity;
 pub use subject::Subject;
-pub use tls::{ClientVerifier, ServingCertificate, client_config, server_config};
+pub use tls::{
+    ClientVerifier, ServingCertificate, client_config, client_config_without_verification, server_config,
+};
 
 /// Why a certificate was not issued, read or trusted.
 #[derive(Debug, thiserror::Error)]

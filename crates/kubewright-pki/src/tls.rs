@@ -9,13 +9,13 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::{Bundle, Identity, PkiError, Subject};
 
@@ -84,6 +84,63 @@ pub fn client_config(authorities: &Bundle, identity: Option<&Identity>) -> Resul
             builder.with_client_auth_cert(identity.chain().to_vec(), identity.key().clone_key()).map_err(tls)
         }
         None => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// A client's side that takes any server for the one it wants: what `insecureSkipTLSVerify` asks for. The connection is
+/// encrypted, and nobody knows towards whom.
+pub fn client_config_without_verification(identity: Option<&Identity>) -> Result<ClientConfig, PkiError> {
+    let provider = provider();
+    let anybody = Arc::new(TakesAnybody(Arc::clone(&provider)));
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(anybody);
+    match identity {
+        Some(identity) => {
+            builder.with_client_auth_cert(identity.chain().to_vec(), identity.key().clone_key()).map_err(tls)
+        }
+        None => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// Checks only that the server has the key to the certificate that it shows.
+#[derive(Debug)]
+struct TakesAnybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TakesAnybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

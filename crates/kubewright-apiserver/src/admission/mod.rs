@@ -18,7 +18,7 @@ mod namespace;
 mod webhook;
 
 pub use namespace::NamespaceLifecycle;
-pub(crate) use webhook::{Connections, system_authorities};
+pub(crate) use webhook::Connections;
 pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
 
 /// What is done to the object.

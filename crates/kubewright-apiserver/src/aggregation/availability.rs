@@ -1,7 +1,10 @@
-//! The condition Available of an APIService, as a function of the service it names. Pure.
+//! The condition Available of an APIService, as a function of the service it names and of what was heard from there.
+//! Pure.
 
 use kubewright_machinery::time;
 use serde_json::{Value, json};
+
+use crate::outbound::{is_ready, is_slice_of};
 
 /// One judgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,50 +29,63 @@ pub(super) fn local() -> Condition {
     Condition { status: "True", reason: "Local", message }
 }
 
-/// Of a remote one: `service` is the Service it names, `slices` the EndpointSlices of the namespace.
+/// Of a remote one that answered.
+pub(super) fn passed() -> Condition {
+    Condition { status: "True", reason: "Passed", message: "all checks passed".into() }
+}
+
+/// Of a remote one that did not answer as it should.
+pub(super) fn failed(why: &str) -> Condition {
+    unavailable("FailedDiscoveryCheck", why.into())
+}
+
+/// Whether the condition of an APIService says that it is available.
+pub(super) fn is_available(object: &Value) -> bool {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|c| c["type"] == "Available" && c["status"] == "True")
+}
+
+/// Whether a remote one can be asked at all: `service` is the Service it names, `slices` the EndpointSlices of the
+/// namespace.
 pub(super) fn judge<'a>(
     object: &Value,
     service: Option<&Value>,
     slices: impl Iterator<Item = &'a Value>,
-) -> Condition {
+) -> Result<(), Condition> {
     let text = |key: &str| {
         object.pointer(&format!("/spec/service/{key}")).and_then(Value::as_str).unwrap_or_default()
     };
     let (namespace, name) = (text("namespace"), text("name"));
     let named = format!("service/{name} in \"{namespace}\"");
     let Some(service) = service else {
-        return unavailable("ServiceNotFound", format!("{named} is not present"));
+        return Err(unavailable("ServiceNotFound", format!("{named} is not present")));
     };
     let kind = service.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP");
     if kind == "ClusterIP" {
         let port = object.pointer("/spec/service/port").and_then(Value::as_i64).unwrap_or(443);
         let ports = service.pointer("/spec/ports").and_then(Value::as_array);
         let Some(found) = ports.into_iter().flatten().find(|p| p["port"].as_i64() == Some(port)) else {
-            return unavailable("ServicePortError", format!("{named} is not listening on port {port}"));
+            let message = format!("{named} is not listening on port {port}");
+            return Err(unavailable("ServicePortError", message));
         };
         let port_name = found["name"].as_str().unwrap_or_default();
-        let label = "/metadata/labels/kubernetes.io~1service-name";
-        let slices: Vec<&Value> =
-            slices.filter(|slice| slice.pointer(label).and_then(Value::as_str) == Some(name)).collect();
+        let slices: Vec<&Value> = slices.filter(|slice| is_slice_of(slice, name)).collect();
         if slices.is_empty() {
             let message = format!("cannot find endpointslices for {named}");
-            return unavailable("EndpointsNotFound", message);
+            return Err(unavailable("EndpointsNotFound", message));
         }
         if !slices.iter().any(|slice| has_endpoint(slice, port_name)) {
             let message =
                 format!("endpointslices for {named} have no addresses with port name \"{port_name}\"");
-            return unavailable("MissingEndpoints", message);
+            return Err(unavailable("MissingEndpoints", message));
         }
     }
-    let message = format!("{named} was not asked: this server passes no requests on");
-    unavailable("FailedDiscoveryCheck", message)
+    Ok(())
 }
 
 fn has_endpoint(slice: &Value, port_name: &str) -> bool {
     let list = |key: &str| slice[key].as_array().into_iter().flatten();
-    let ready =
-        |endpoint: &Value| endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
-    list("endpoints").any(ready)
+    list("endpoints").any(is_ready)
         && list("ports").any(|p| p["name"].as_str().unwrap_or_default() == port_name && p["port"].is_i64())
 }
 
@@ -109,8 +125,9 @@ mod tests {
     #[test]
     fn the_reason_names_what_is_missing() {
         let remote = json!({"spec": {"service": {"namespace": "n", "name": "s", "port": 443}}});
-        let reason =
-            |service: Option<&Value>, slices: &[Value]| judge(&remote, service, slices.iter()).reason;
+        let reason = |service: Option<&Value>, slices: &[Value]| {
+            judge(&remote, service, slices.iter()).map_or_else(|condition| condition.reason, |()| "")
+        };
         assert_eq!(reason(None, &[]), "ServiceNotFound");
         assert_eq!(reason(Some(&json!({"spec": {"ports": [{"port": 80}]}})), &[]), "ServicePortError");
         let service = json!({"spec": {"ports": [{"port": 443, "name": "https"}]}});
@@ -120,7 +137,7 @@ mod tests {
             "ports": [{"name": "https", "port": 8443}], "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}]})
         };
         assert_eq!(reason(Some(&service), &[slice(false)]), "MissingEndpoints");
-        assert_eq!(reason(Some(&service), &[slice(true)]), "FailedDiscoveryCheck");
+        assert_eq!(reason(Some(&service), &[slice(true)]), "");
     }
 
     #[test]

@@ -1,27 +1,36 @@
 //! The aggregation layer (apiregistration.k8s.io): APIServices, local and remote.
 //!
 //! For every group version that this server serves there is an APIService object that says so (`registry`). One that
-//! names a service stands for a group version of another server: discovery lists it, requests to it are answered by
-//! `serve`, and its condition Available says why it does not answer. Passing requests on is not done here yet: a
-//! remote group version is never available.
+//! names a service stands for a group version of another server: requests to it are passed on (`proxy`) while it is
+//! available; its condition Available says why it is not. Whether it answers is asked now and then (`schedule`,
+//! `probe`), and what it says of itself becomes part of discovery and OpenAPI (`remote`). A table holds all of that:
+//! a request sees one state of it.
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use kubewright_machinery::schema::SchemaRef;
 
 use crate::request::RequestInfo;
 use crate::resources::{
     MetaChecks, Resource, Subresource, SubresourceAction, Table, Verb, Verbs, WriteRules,
 };
-use crate::server::{Response, respond};
 
 mod availability;
 mod columns;
+mod discovery;
+mod headers;
+mod probe;
+mod proxy;
 mod registry;
+mod remote;
+mod schedule;
 mod service;
+mod upstream;
 
+pub(crate) use proxy::forward;
 use registry::Registry;
+pub use remote::{Backend, Document, Facts, Remote};
+pub(crate) use upstream::Upstreams;
 
 /// The group of APIServices.
 pub const GROUP: &str = "apiregistration.k8s.io";
@@ -30,19 +39,6 @@ pub const PLURAL: &str = "apiservices";
 
 const VERSION: &str = "v1";
 const KIND: &str = "APIService";
-
-/// A group version that another server serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote {
-    /// API group.
-    pub group: Box<str>,
-    /// API version.
-    pub version: Box<str>,
-    /// `groupPriorityMinimum`.
-    pub group_priority: i64,
-    /// `versionPriority`.
-    pub version_priority: i64,
-}
 
 /// The resource of APIServices, with its controllers. `schema` is the type of an APIService. One server, one such
 /// resource.
@@ -85,14 +81,21 @@ pub(crate) fn remote_of<'t>(table: &'t Table, info: &RequestInfo) -> Option<&'t 
     }
     match info.path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
         ["apis", group, version] => table.remote(group, version),
+        ["api", version] => table.remote("", version),
+        ["openapi", "v3", path @ ..] if !path.is_empty() => remote_document(table, path),
         _ => None,
     }
 }
 
-/// Answers a request to a remote group version.
-pub(crate) fn serve(remote: &Remote) -> Response {
-    tracing::debug!(group = &*remote.group, version = &*remote.version, "the remote server is not available");
-    let mut response = respond::text(503, "service unavailable\n");
-    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+/// The remote group version that has a document of OpenAPI v3; what this server serves itself comes first.
+fn remote_document<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Arc<Remote>> {
+    let joined = path.join("/");
+    let has = |remote: &&Arc<Remote>| remote.has_openapi(&joined);
+    match path {
+        ["apis", group] if table.has_group(group) => None,
+        ["apis", group] => table.remotes().iter().filter(|remote| *remote.group == **group).find(has),
+        ["apis", group, version] => table.remote(group, version).filter(has),
+        ["api", version] => table.remote("", version).filter(has),
+        _ => None,
+    }
 }

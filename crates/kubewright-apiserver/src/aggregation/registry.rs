@@ -1,19 +1,25 @@
 //! The controllers of APIServices: an object for every group version that is served here, conditions of the remote
 //! ones, and their publication. One function brings everything up to date; it runs within each write of an APIService,
-//! and whenever the resources that are served, services or endpoints change.
+//! and whenever the resources that are served, services, endpoints or the answers of remote servers change. Remote
+//! servers are asked by a task of its own: no write waits for them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use kubewright_machinery::fieldset::{FieldManager, SingleVersion};
 use kubewright_machinery::meta;
 use kubewright_machinery::schema::SchemaRef;
 use kubewright_storage::{Expect, StoreError, Watch};
+use parking_lot::Mutex as Lock;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
-use super::{GROUP, KIND, PLURAL, Remote, VERSION, availability};
+use super::schedule::Schedule;
+use super::{Backend, Facts, GROUP, KIND, PLURAL, Remote, VERSION, availability, probe};
 use crate::discovery::{group_priority, version_priority};
+use crate::outbound::{self, Address};
 use crate::resources::{Storage, splice};
 use crate::server::Core;
 
@@ -25,7 +31,12 @@ const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 pub(super) struct Registry {
     fields: FieldManager,
     busy: Mutex<()>,
+    schedule: Lock<Schedule<Place, Arc<Facts>>>,
+    rescheduled: Notify,
 }
+
+/// Where a remote server is asked: when that changes, what it said before counts for nothing.
+type Place = (Backend, Vec<Address>);
 
 /// An APIService that is to be there.
 struct Wanted {
@@ -57,7 +68,7 @@ impl Registry {
         let api_version = format!("{GROUP}/{VERSION}");
         let versions = [(api_version.clone(), schema)];
         let fields = FieldManager::new(&api_version, KIND, versions, Arc::new(SingleVersion));
-        Self { fields, busy: Mutex::default() }
+        Self { fields, busy: Mutex::default(), schedule: Lock::default(), rescheduled: Notify::new() }
     }
 
     /// Writes the objects of what is served from the start, and follows what changes.
@@ -106,14 +117,14 @@ impl Registry {
                 }
             }
         }
+        let present = core.reader().snapshot(GROUP, PLURAL).await?;
+        let is_remote = |name: &str| present.objects.get(name).is_some_and(|o| !availability::is_local(o));
+        self.schedule.lock().keep_only(is_remote);
         let mut remotes = Vec::new();
-        for object in core.reader().snapshot(GROUP, PLURAL).await?.objects.values() {
-            if availability::is_local(object) {
-                continue;
-            }
-            remotes.push(Arc::new(remote(object)));
-            self.judge(core, object).await?;
+        for object in present.objects.values().filter(|object| !availability::is_local(object)) {
+            remotes.push(Arc::new(self.judge(core, object).await?));
         }
+        self.rescheduled.notify_one();
         if core.table().remotes() != remotes.as_slice() {
             core.publish_remotes(remotes);
         }
@@ -164,35 +175,93 @@ impl Registry {
         }
     }
 
-    /// Says in the condition Available how a remote APIService is.
-    async fn judge(&self, core: &Core, object: &Value) -> Result<(), StoreError> {
+    /// Says in the condition Available how a remote APIService is, and what is to be published of it.
+    async fn judge(&self, core: &Core, object: &Value) -> Result<Remote, StoreError> {
         let text = |key: &str| {
             object.pointer(&format!("/spec/service/{key}")).and_then(Value::as_str).unwrap_or_default()
         };
-        let (namespace, name) = (text("namespace"), text("name"));
+        let (namespace, name, own_name) = (text("namespace"), text("name"), meta::name(object));
         let service = core.reader().get("", "services", namespace, name).await?;
         let slices = match service {
             Some(_) => core.reader().list("discovery.k8s.io", "endpointslices", namespace).await?,
             None => Vec::new(),
         };
-        let condition = availability::judge(object, service.as_deref(), slices.iter().map(|s| &**s));
+        let (mut condition, mut facts) = (None, None);
+        let judged = availability::judge(object, service.as_deref(), slices.iter().map(|s| &**s));
+        let backend = Backend::of(&object["spec"]);
+        // A process of this machine stands for the endpoints that there are not.
+        let local = core.local_services().get(namespace, name, backend.port).is_some() && service.is_some();
+        match judged.or_else(|unavailable| if local { Ok(()) } else { Err(unavailable) }) {
+            Err(unavailable) => {
+                self.schedule.lock().forget(own_name);
+                condition = Some(unavailable);
+            }
+            Ok(()) => {
+                let found = outbound::addresses(core, namespace, name, backend.port).await;
+                let mut schedule = self.schedule.lock();
+                schedule.want(own_name, (backend, found.unwrap_or_default()), Instant::now());
+                // Until it was asked, what was known before the server started holds.
+                match schedule.outcome(own_name) {
+                    Some(Ok(said)) => {
+                        condition = Some(availability::passed());
+                        facts = Some(Arc::clone(said));
+                    }
+                    Some(Err(why)) => condition = Some(availability::failed(why)),
+                    None => {}
+                }
+            }
+        }
         let mut changed = object.clone();
-        match availability::set(&mut changed, &condition, core.now()) {
-            true => self.update(core, object, changed, "status").await,
-            false => Ok(()),
+        if let Some(condition) = condition
+            && availability::set(&mut changed, &condition, core.now())
+        {
+            self.update(core, object, changed.clone(), "status").await?;
+        }
+        Ok(Remote::of(&changed, availability::is_available(&changed), facts))
+    }
+
+    /// Asks remote servers when it is time, for ever. None waits for another.
+    async fn ask_around(&self, core: &Core) {
+        let mut asking = FuturesUnordered::new();
+        loop {
+            let due = self.schedule.lock().start_due(Instant::now());
+            for (name, place, last) in due {
+                let remote = core.table().remotes().iter().find(|r| named(r) == *name).cloned();
+                asking.push(async move {
+                    let outcome = match &remote {
+                        Some(remote) => probe::ask(core, remote, last).await,
+                        None => Err("it is not published yet".into()),
+                    };
+                    (name, place, outcome)
+                });
+            }
+            let next = self.schedule.lock().next();
+            let until_next = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some((name, place, outcome)) = asking.next() => {
+                    if self.schedule.lock().finished(&name, &place, outcome, Instant::now()) {
+                        self.settle_or_log(core).await;
+                    }
+                }
+                doubtful = core.upstreams().doubts() => {
+                    let mut schedule = self.schedule.lock();
+                    doubtful.iter().for_each(|name| schedule.doubt(name, Instant::now()));
+                }
+                () = self.rescheduled.notified() => {}
+                () = until_next => {}
+            }
         }
     }
 }
 
-fn remote(object: &Value) -> Remote {
-    let text = |key: &str| object["spec"][key].as_str().unwrap_or_default().into();
-    let number = |key: &str| object["spec"][key].as_i64().unwrap_or(0);
-    Remote {
-        group: text("group"),
-        version: text("version"),
-        group_priority: number("groupPriorityMinimum"),
-        version_priority: number("versionPriority"),
-    }
+/// The name of the APIService of a remote group version.
+fn named(remote: &Remote) -> String {
+    format!("{}.{}", remote.version, remote.group)
 }
 
 /// The group versions that this server serves, but for its own registration, by name of the APIService.
@@ -217,7 +286,21 @@ async fn follow(
     mut publications: tokio::sync::watch::Receiver<u64>,
 ) {
     let Some([mut services, mut slices]) = watches(&core).await else { return };
+    let mut asking = false;
     loop {
+        // Most servers have no remote APIServices: nothing runs for them.
+        if !asking
+            && let (Some(registry), Some(core)) = (registry.upgrade(), core.upgrade())
+            && !core.table().remotes().is_empty()
+        {
+            asking = true;
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = registry.ask_around(&core) => {}
+                    () = core.stopped() => {}
+                }
+            });
+        }
         let (of_remotes, lost) = tokio::select! {
             changed = publications.changed() => match changed {
                 Ok(()) => (false, false),

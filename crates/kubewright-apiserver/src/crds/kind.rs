@@ -88,6 +88,7 @@ fn resource(
             api_version: family.storage.as_str().into(),
             converter: Some(converter),
             settled,
+            store: None,
         }),
         strategy: Arc::new(Main(Arc::clone(&facts))),
         columns: Arc::new(PrinterColumns::new(&version.columns)),

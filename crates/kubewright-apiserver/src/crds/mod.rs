@@ -37,6 +37,13 @@ pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io"
 
 const KIND: &str = "CustomResourceDefinition";
 
+/// What a definition makes the server serve, for kinds that are known from the start and have no object for their
+/// definition: one resource for each served version. Names count as accepted where `status` says so.
+pub(crate) fn served(definition: &serde_json::Value) -> Vec<Arc<Resource>> {
+    let definition = kubewright_machinery::crd::Definition::parse(definition);
+    kind::resources(&definition, 0, &Arc::default(), &std::sync::Weak::new())
+}
+
 /// The resource of definitions, with its controllers. `schema` is the type of a CustomResourceDefinition; conversion
 /// webhooks are called over HTTPS. One server, one such resource: it holds what that server serves.
 pub fn resource(schema: SchemaRef) -> Resource {

@@ -19,7 +19,10 @@ pub(super) fn document<'a>(groups: impl Iterator<Item = &'a Group>, form: Aggreg
                         "freshness": "Current",
                     }),
                     // Clients decode `resources` as a list: it is left out, and never null.
-                    Content::Remote => json!({"version": &version.name, "freshness": "Stale"}),
+                    Content::Remote(remote) => match &remote.facts {
+                        Some(facts) => facts.discovery.content.clone(),
+                        None => json!({"version": &version.name, "freshness": "Stale"}),
+                    },
                 })
                 .collect();
             // The core group has no name, and so empty metadata.

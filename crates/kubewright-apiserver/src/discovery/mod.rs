@@ -58,8 +58,8 @@ struct Version {
 
 enum Content {
     Own(Vec<Arc<Resource>>),
-    /// Served elsewhere, by a server that does not answer.
-    Remote,
+    /// Served elsewhere.
+    Remote(Arc<Remote>),
 }
 
 impl Documents {
@@ -93,7 +93,7 @@ impl Documents {
                 }
             }
         }
-        let mut remotes: Vec<&Remote> = table.remotes().iter().map(|remote| &**remote).collect();
+        let mut remotes: Vec<&Arc<Remote>> = table.remotes().iter().collect();
         remotes.sort_by(|a, b| {
             b.version_priority.cmp(&a.version_priority).then_with(|| version_order(&a.version, &b.version))
         });
@@ -107,7 +107,8 @@ impl Documents {
             };
             group.priority = group.priority.max(remote.group_priority);
             group.versions.retain(|version| version.name != remote.version);
-            group.versions.push(Version { name: remote.version.clone(), content: Content::Remote });
+            let content = Content::Remote(Arc::clone(remote));
+            group.versions.push(Version { name: remote.version.clone(), content });
         }
         groups.sort_by(|a, b| (Reverse(a.priority), &a.name).cmp(&(Reverse(b.priority), &b.name)));
         Self { groups, list: OnceLock::new(), aggregated: Default::default() }
@@ -263,6 +264,7 @@ fn subresource_verbs(sub: &Subresource) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregation::Backend;
 
     fn documents(custom: &[(&str, &str, &str)]) -> Documents {
         let mut all = vec![Resource::stored("", "v1", "Pod", "pods", true)];
@@ -305,6 +307,9 @@ mod tests {
             version: "v1".into(),
             group_priority: 100,
             version_priority: 10,
+            backend: Backend::default(),
+            available: false,
+            facts: None,
         };
         let documents = Documents::of(&Table::default().with_remotes(vec![Arc::new(remote)]));
         let tagged = documents.aggregated(false, Aggregated::V2);

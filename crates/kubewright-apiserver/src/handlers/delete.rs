@@ -138,7 +138,7 @@ enum Step {
 pub(super) async fn delete_one(call: &Call, name: &str, options: &DeleteOptions) -> Result<Deleted, Status> {
     let key = call.key(call.namespace(), name)?;
     loop {
-        let entry = call.core.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
+        let entry = call.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
         let entry = entry.ok_or_else(|| call.not_found(name))?;
         if let Some(deleted) = try_delete(call, &key, name, entry, options).await? {
             return Ok(deleted);
@@ -200,7 +200,7 @@ async fn try_delete(
     };
     if !options.dry_run {
         let expect = Expect::Revision(remove_after.unwrap_or(entry.revision));
-        match call.core.store().delete(key, expect).await {
+        match call.store().delete(key, expect).await {
             Ok(gone) => {
                 // The answer carries the revision of the deletion, as the event does.
                 meta::set(&mut object, "resourceVersion", gone.revision.to_string());
@@ -389,7 +389,7 @@ async fn mark(
     if bytes == entry.value {
         return Ok(Some(entry.revision));
     }
-    match call.core.store().put(key, bytes, Expect::Revision(entry.revision)).await {
+    match call.store().put(key, bytes, Expect::Revision(entry.revision)).await {
         Ok(revision) => {
             meta::set(object, "resourceVersion", revision.to_string());
             Ok(Some(revision))

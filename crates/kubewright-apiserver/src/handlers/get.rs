@@ -18,11 +18,11 @@ pub(super) async fn get(call: &Call) -> Result<Response, Status> {
     if let Some(version) = call.info.query.get("resourceVersion") {
         let revision = parse_revision(version).map_err(|message| Status::failure(500, "", message))?;
         if revision > 0 {
-            wait_for(&call.core, revision).await?;
+            wait_for(call.store(), revision).await?;
         }
     }
     let key = call.key(call.namespace(), &call.info.name)?;
-    let entry = call.core.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
+    let entry = call.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
     let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
     if is_plain(output) && call.is_served_form(&entry.value, entry.revision) {
         return Ok(respond::with(200, respond::JSON, call.head.served(&entry.value, entry.revision)));

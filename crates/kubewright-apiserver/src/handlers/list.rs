@@ -128,7 +128,7 @@ pub(super) async fn find(
     options: &ListOptions,
     selection: &Selection,
 ) -> Result<Listed, Refused> {
-    let store = call.core.store();
+    let store = call.store();
     let mut prefix = call.storage()?.prefix.to_string();
     let mut namespace = call.namespace();
     if namespace.is_empty() && call.resource.namespaced {
@@ -154,7 +154,7 @@ pub(super) async fn find(
         at = found.revision;
         token = Some(found);
     } else if asked > 0 {
-        wait_for(&call.core, asked).await?;
+        wait_for(call.store(), asked).await?;
         match options.version_match {
             Some(VersionMatch::Exact) => at = Some(asked),
             // A page at a revision without further words has always meant exactly that revision.
@@ -234,7 +234,7 @@ async fn single(
     nothing: bool,
     at: Option<u64>,
 ) -> Result<Listed, Refused> {
-    let store = call.core.store();
+    let store = call.store();
     let revision = match at {
         Some(revision) => revision,
         None => store.revision().await.map_err(|e| store_failure(&e))?,

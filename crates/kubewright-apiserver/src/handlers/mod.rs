@@ -11,7 +11,7 @@ use http::Method;
 use http::request::Parts;
 use http_body_util::BodyExt;
 use kubewright_machinery::status::{Details, Status};
-use kubewright_storage::StoreError;
+use kubewright_storage::{Store, StoreError};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -275,6 +275,12 @@ impl Call {
         self.resource.storage().ok_or_else(Status::method_not_allowed)
     }
 
+    /// Where the objects are kept: the server's store, unless the kind has one of its own.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        let own = self.resource.storage().and_then(|storage| storage.store.as_ref());
+        own.unwrap_or_else(|| self.core.store())
+    }
+
     /// The namespace of the objects: empty for cluster-scoped ones, even where the path names a namespace.
     pub fn namespace(&self) -> &str {
         if self.resource.namespaced { &self.info.namespace } else { "" }
@@ -469,8 +475,7 @@ pub(crate) fn too_large_version(asked: u64, current: u64) -> Status {
 }
 
 /// Waits until the store has reached the revision, but not for long.
-pub(crate) async fn wait_for(core: &Core, revision: u64) -> Result<(), Status> {
-    let store = core.store();
+pub(crate) async fn wait_for(store: &Arc<dyn Store>, revision: u64) -> Result<(), Status> {
     let current = store.revision().await.map_err(|e| store_failure(&e))?;
     if current >= revision {
         return Ok(());

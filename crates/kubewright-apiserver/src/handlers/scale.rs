@@ -49,7 +49,7 @@ pub(super) async fn serve(
         Verb::Get => {
             let output = output(call)?;
             let key = call.key(call.namespace(), &call.info.name)?;
-            let entry = call.core.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
+            let entry = call.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
             let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
             let object = call.decode_one(&entry.value, entry.revision).await?;
             if replicas(facts, &object).is_none() {

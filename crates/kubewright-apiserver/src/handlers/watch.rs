@@ -140,11 +140,11 @@ struct Stream {
 impl Stream {
     /// Finds the initial events and where to go on after them.
     async fn start(&mut self, options: &ListOptions, prefix: &str, asked: u64) -> Result<(), Status> {
-        let store = Arc::clone(self.call.core.store());
+        let store = Arc::clone(self.call.store());
         let after = match options.send_initial_events {
             Some(true) => {
                 if asked > 0 {
-                    wait_for(&self.call.core, asked).await?;
+                    wait_for(self.call.store(), asked).await?;
                 }
                 let everything = options.without_version();
                 let listed = match list::find(&self.call, &everything, &self.selection).await {

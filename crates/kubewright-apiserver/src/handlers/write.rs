@@ -276,7 +276,7 @@ impl<'c> Writer<'c> {
         meta::remove(&mut object, "resourceVersion");
         let name = meta::name(&object).to_string();
         let key = call.key(call.namespace(), &name)?;
-        let store = call.core.store();
+        let store = call.store();
         let conflict = |current: Option<Entry>| {
             let mut status = if generated {
                 Status::generate_name_conflict(&resource.group, &resource.plural, &name, 1)
@@ -378,7 +378,7 @@ impl<'c> Writer<'c> {
             && (resource.rules.create_on_update
                 || matches!(&change, Change::Patch(patch) if patch.may_create()));
         loop {
-            let entry = call.core.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
+            let entry = call.store().get(&key, None).await.map_err(|e| store_failure(&e))?;
             if let Change::Replace(object) = &change {
                 self.check_uid(entry.as_ref(), object, creates).await?;
             }
@@ -517,7 +517,7 @@ impl<'c> Writer<'c> {
         if self.options.dry_run {
             return Ok(Some(Written { object, at_rest: None, created: false }));
         }
-        match call.core.store().put(key, bytes.clone(), Expect::Revision(entry.revision)).await {
+        match call.store().put(key, bytes.clone(), Expect::Revision(entry.revision)).await {
             Ok(revision) => {
                 if let Some(reservation) = reservation {
                     reservation.commit();
@@ -555,7 +555,7 @@ impl<'c> Writer<'c> {
         object: Value,
     ) -> Result<Option<Written>, Status> {
         if !self.options.dry_run {
-            match self.call.core.store().delete(key, Expect::Revision(entry.revision)).await {
+            match self.call.store().delete(key, Expect::Revision(entry.revision)).await {
                 Ok(_) => {
                     let cx = self.context(Operation::Update);
                     self.call.resource.strategy.deleted(&cx, &object).await;

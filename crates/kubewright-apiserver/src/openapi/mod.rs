@@ -18,6 +18,7 @@ use crate::resources::{Resource, Table};
 mod definitions;
 mod descriptions;
 pub mod gnostic;
+mod merge;
 mod paths;
 
 use definitions::Definitions;
@@ -54,7 +55,8 @@ impl Library {
         Self { descriptions, ..Self::default() }
     }
 
-    /// `/openapi/v3`: where the documents are, each with a hash of its content. Renders those that changed.
+    /// `/openapi/v3`: where the documents are, each with a hash of its content; those of other servers too. Renders
+    /// those that changed.
     pub fn index(&self, table: &Table, version: &str) -> Value {
         let mut paths = Map::new();
         for path in paths_of(table) {
@@ -64,6 +66,18 @@ impl Library {
                     path.clone(),
                     json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}),
                 );
+            }
+        }
+        for remote in table.remotes() {
+            let own = format!("apis/{}/{}", remote.group, remote.version);
+            for (path, url) in remote.facts.iter().flat_map(|facts| &facts.openapi) {
+                let entry = json!({"serverRelativeURL": url});
+                if **path == *own {
+                    paths.insert(own.clone(), entry);
+                } else {
+                    // This server's own document comes first.
+                    paths.entry(path.to_string()).or_insert(entry);
+                }
             }
         }
         json!({"paths": paths})
@@ -88,13 +102,20 @@ impl Library {
         Some(document)
     }
 
-    /// `/openapi/v2`. Rendered anew after each publication, when somebody asks.
+    /// `/openapi/v2`, with what other servers serve. Rendered anew after each publication, when somebody asks.
     pub fn v2(&self, table: &Table, form: Form, version: &str) -> Tagged {
         let mut kept = self.v2.lock();
         let both = match &*kept {
             Some((serial, both)) if *serial == table.serial() => both,
             _ => {
-                let document = v2(table.resources(), self.descriptions.as_deref(), version);
+                let mut document = v2(table.resources(), self.descriptions.as_deref(), version);
+                for remote in table.remotes() {
+                    let Some(facts) = &remote.facts else { continue };
+                    if let Ok(other) = serde_json::from_slice(&facts.swagger.content) {
+                        let prefix = format!("/apis/{}/{}", remote.group, remote.version);
+                        merge::add(&mut document, &other, &prefix);
+                    }
+                }
                 let both = [Bytes::from(document.to_string()), Bytes::from(gnostic::encode(&document))]
                     .map(|body| Tagged { etag: etag(&body), body });
                 &kept.insert((table.serial(), both)).1

@@ -13,6 +13,8 @@ use crate::BoxFuture;
 use crate::server::Core;
 
 mod answers;
+pub(crate) mod connector;
+pub(crate) mod dial;
 mod https;
 mod peer;
 mod services;
@@ -20,6 +22,7 @@ mod services;
 pub use answers::Answers;
 pub use https::Https;
 pub use peer::{Peer, PeerError};
+pub(crate) use services::{Address, addresses, authority, is_ready, is_slice_of};
 pub use services::{LocalServices, ServiceError, resolve};
 
 /// Who is called.

@@ -3,32 +3,32 @@
 //! Requests flow out over kept connections, and bounded answers come in. Redirects are not followed, and a server that
 //! nobody vouches for is not talked to.
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use http::{Request, Uri};
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kubewright_machinery::decode;
 use kubewright_pki::{Bundle, Identity, PkiError};
-use rustls_pki_types::ServerName;
+use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+
+use super::connector::Connector;
 
 /// Longer answers are a failure.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// How long a token from a file is used before the file is read again.
+const TOKEN_HOLDS: Duration = Duration::from_secs(60);
+/// Where a pod finds who it is.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Why a server can't be talked to, or has not answered.
 #[derive(Debug, thiserror::Error)]
@@ -100,8 +100,42 @@ pub enum PeerError {
 #[derive(Clone)]
 pub struct Peer {
     url: Uri,
-    authorization: Option<HeaderValue>,
-    client: Client<Dial, Full<Bytes>>,
+    authorization: Option<Token>,
+    client: Client<Connector, Full<Bytes>>,
+}
+
+/// A bearer token, as a header.
+#[derive(Clone)]
+enum Token {
+    Fixed(HeaderValue),
+    /// Read again now and then: whoever wrote it replaces it before it expires.
+    File(PathBuf, Arc<Mutex<Option<(Instant, HeaderValue)>>>),
+}
+
+impl Token {
+    /// The header to send.
+    fn header(&self) -> Result<HeaderValue, PeerError> {
+        let (path, known) = match self {
+            Token::Fixed(header) => return Ok(header.clone()),
+            Token::File(path, known) => (path, known),
+        };
+        let mut known = known.lock();
+        if let Some((since, header)) = &*known
+            && since.elapsed() < TOKEN_HOLDS
+        {
+            return Ok(header.clone());
+        }
+        let header = bearer(&read(path)?)?;
+        *known = Some((Instant::now(), header.clone()));
+        Ok(header)
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, PeerError> {
+    let header = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+    let mut header = header.map_err(|_| PeerError::Kubeconfig { reason: "the token is malformed".into() })?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 impl Peer {
@@ -112,11 +146,12 @@ impl Peer {
     pub fn new(url: &str, trust: &Bundle, identity: Option<&Identity>) -> Result<Self, PeerError> {
         let mut tls = kubewright_pki::client_config(trust, identity).map_err(PeerError::Certificates)?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let dial = Dial(TlsConnector::from(Arc::new(tls)));
+        let connector = Connector::new(TlsConnector::from(Arc::new(tls)));
         let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(8)
-            .build(dial);
+            .build(connector);
         Ok(Self { url: https(url)?, authorization: None, client })
     }
 
@@ -125,12 +160,45 @@ impl Peer {
     /// # Errors
     /// When the token is none.
     pub fn with_token(mut self, token: &str) -> Result<Self, PeerError> {
-        let header = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
-        let mut header =
-            header.map_err(|_| PeerError::Kubeconfig { reason: "the token is malformed".into() })?;
-        header.set_sensitive(true);
-        self.authorization = Some(header);
+        self.authorization = Some(Token::Fixed(bearer(token)?));
         Ok(self)
+    }
+
+    /// Shows the bearer token that a file holds, whatever it is at the time.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn with_token_file(mut self, path: &Path) -> Result<Self, PeerError> {
+        let token = Token::File(path.into(), Arc::default());
+        token.header()?;
+        self.authorization = Some(token);
+        Ok(self)
+    }
+
+    /// The API server of the cluster whose pod this process is in, as the pod's service account; `None` outside of a pod.
+    ///
+    /// # Errors
+    /// When what a pod has can't be read.
+    pub fn in_cluster() -> Option<Result<Self, PeerError>> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let host = variable("KUBERNETES_SERVICE_HOST")?;
+        let port = variable("KUBERNETES_SERVICE_PORT")?;
+        let account = Path::new(SERVICE_ACCOUNT);
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let peer = || {
+            let trust = Bundle::from_pem(&read(&account.join("ca.crt"))?).map_err(PeerError::Certificates)?;
+            Self::new(&format!("https://{host}:{port}"), &trust, None)?
+                .with_token_file(&account.join("token"))
+        };
+        Some(peer())
+    }
+
+    /// The same server, at another path; connections are shared. The path may have a query.
+    pub fn at(&self, path: &str) -> Self {
+        let mut parts = self.url.clone().into_parts();
+        let path: Option<http::uri::PathAndQuery> = path.parse().ok();
+        parts.path_and_query = path.or(parts.path_and_query);
+        Self { url: Uri::from_parts(parts).unwrap_or_else(|_| self.url.clone()), ..self.clone() }
     }
 
     /// The server of a kubeconfig's current context. Paths in it are relative to `folder`.
@@ -172,14 +240,10 @@ impl Peer {
             _ => return Err(wrong("client-certificate and client-key belong together".into())),
         };
         let peer = Self::new(cluster["server"].as_str().unwrap_or_default(), &trust, identity.as_ref())?;
-        let token = match (user["token"].as_str(), user["tokenFile"].as_str()) {
-            (Some(token), _) => Some(token.to_string()),
-            (None, Some(path)) => Some(read(&folder.join(path))?),
-            (None, None) => None,
-        };
-        match token {
-            Some(token) => peer.with_token(&token),
-            None => Ok(peer),
+        match (user["token"].as_str(), user["tokenFile"].as_str()) {
+            (Some(token), _) => peer.with_token(token),
+            (None, Some(path)) => peer.with_token_file(&folder.join(path)),
+            (None, None) => Ok(peer),
         }
     }
 
@@ -197,6 +261,25 @@ impl Peer {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body.to_string())));
         self.exchange(request, timeout).await
+    }
+
+    /// Sends a request with JSON (null for no body) to the server's URL and gives the JSON of a 2xx answer.
+    ///
+    /// # Errors
+    /// When there is no such answer within the time.
+    pub async fn ask(
+        &self,
+        method: Method,
+        content_type: &'static str,
+        body: &Value,
+        timeout: Duration,
+    ) -> Result<Value, PeerError> {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let mut request = Request::builder().method(method).uri(self.url.clone());
+        if !body.is_null() {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        self.exchange(request.body(Full::new(Bytes::from(text))), timeout).await
     }
 
     /// GETs JSON from a URL: whoever is there has to be vouched for like the server itself.
@@ -218,7 +301,7 @@ impl Peer {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static("kube-apiserver"));
         if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+            headers.insert(AUTHORIZATION, authorization.header()?);
         }
         let exchange = async {
             let response = self.client.request(request).await;
@@ -262,68 +345,6 @@ fn read(path: &Path) -> Result<String, PeerError> {
     std::fs::read_to_string(path).map_err(|source| PeerError::Read { path: path.into(), source })
 }
 
-/// Connects: TCP, then TLS.
-#[derive(Clone)]
-struct Dial(TlsConnector);
-
-impl tower::Service<Uri> for Dial {
-    type Response = Stream;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, std::io::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let tls = self.0.clone();
-        Box::pin(async move {
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_string();
-            let name = ServerName::try_from(host.clone()).map_err(std::io::Error::other)?;
-            let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443))).await?;
-            stream.set_nodelay(true)?;
-            Ok(Stream(TokioIo::new(tls.connect(name, stream).await?)))
-        })
-    }
-}
-
-/// A connection that can be kept.
-struct Stream(TokioIo<TlsStream<TcpStream>>);
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl hyper::rt::Read for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl hyper::rt::Write for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -347,7 +368,8 @@ mod tests {
     fn a_kubeconfig_names_a_server_and_who_we_are_to_it() {
         let peer = kubeconfig("https://auth.example.com/check", "{token: secret}").unwrap();
         assert_eq!(peer.url(), "https://auth.example.com/check");
-        assert_eq!(peer.authorization.unwrap(), "Bearer secret");
+        assert_eq!(peer.authorization.as_ref().unwrap().header().unwrap(), "Bearer secret");
+        assert_eq!(peer.at("/api/v1?limit=1").url(), "https://auth.example.com/api/v1?limit=1");
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub enum ServiceError {
     },
 }
 
+/// Host (a name, or an IP address without brackets) and port.
+pub(crate) type Address = (String, u16);
+
 /// Host and port that a port of a service leads to.
 ///
 /// # Errors
@@ -77,44 +80,74 @@ pub async fn resolve(
     name: &str,
     port: u16,
 ) -> Result<(String, u16), ServiceError> {
+    let first = addresses(core, namespace, name, port).await?.into_iter().next();
+    first.ok_or_else(|| ServiceError::NoEndpoint { name: name.into() })
+}
+
+/// All that a port of a service leads to, each as good as the other: its endpoints that are ready, else its cluster
+/// address. Never empty.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) async fn addresses(
+    core: &Core,
+    namespace: &str,
+    name: &str,
+    port: u16,
+) -> Result<Vec<Address>, ServiceError> {
     let reader = core.reader();
     let service = reader.get("", "services", namespace, name).await?;
     let service = service.ok_or_else(|| ServiceError::NoService { name: name.into() })?;
     let spec = &service["spec"];
     if let Some(process) = core.local_services().get(namespace, name, port) {
-        return Ok((process.ip().to_string(), process.port()));
+        return Ok(vec![(process.ip().to_string(), process.port())]);
     }
     if spec["type"] == "ExternalName" {
-        return Ok((spec["externalName"].as_str().unwrap_or_default().into(), port));
+        return Ok(vec![(spec["externalName"].as_str().unwrap_or_default().into(), port)]);
     }
     let mut ports = spec["ports"].as_array().into_iter().flatten();
     let found = ports.find(|p| p["port"] == u64::from(port));
     let found = found.ok_or_else(|| ServiceError::NoPort { name: name.into(), port })?;
     let wanted = found["name"].as_str().unwrap_or_default();
 
+    let mut addresses = Vec::new();
     let slices = reader.list("discovery.k8s.io", "endpointslices", namespace).await?;
-    let of_service = slices.iter().filter(|slice| {
-        slice.pointer("/metadata/labels/kubernetes.io~1service-name").and_then(Value::as_str) == Some(name)
-    });
-    for slice in of_service {
-        let ready = |endpoint: &&Value| {
-            endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true)
-        };
-        let endpoint = items(slice, "endpoints").find(ready).and_then(|e| e["addresses"][0].as_str());
-        if let (Some(address), Some(port)) = (endpoint, number(slice, wanted)) {
-            return Ok((address.into(), port));
+    for slice in slices.iter().filter(|slice| is_slice_of(slice, name)) {
+        let Some(port) = number(slice, wanted) else { continue };
+        let ready = items(slice, "endpoints").filter(|endpoint| is_ready(endpoint));
+        addresses
+            .extend(ready.filter_map(|endpoint| Some((endpoint["addresses"][0].as_str()?.into(), port))));
+    }
+    if addresses.is_empty() {
+        let endpoints = reader.get("", "endpoints", namespace, name).await?;
+        for subset in endpoints.iter().flat_map(|e| items(e, "subsets")) {
+            let Some(port) = number(subset, wanted) else { continue };
+            let ready = items(subset, "addresses").filter_map(|address| address["ip"].as_str());
+            addresses.extend(ready.map(|ip| (ip.to_string(), port)));
         }
     }
-    let endpoints = reader.get("", "endpoints", namespace, name).await?;
-    for subset in endpoints.iter().flat_map(|e| items(e, "subsets")) {
-        if let (Some(address), Some(port)) = (subset["addresses"][0]["ip"].as_str(), number(subset, wanted)) {
-            return Ok((address.into(), port));
+    if addresses.is_empty() {
+        match spec["clusterIP"].as_str() {
+            Some(address) if !matches!(address, "" | "None") => addresses.push((address.into(), port)),
+            _ => return Err(ServiceError::NoEndpoint { name: name.into() }),
         }
     }
-    match spec["clusterIP"].as_str() {
-        Some(address) if !matches!(address, "" | "None") => Ok((address.into(), port)),
-        _ => Err(ServiceError::NoEndpoint { name: name.into() }),
-    }
+    Ok(addresses)
+}
+
+/// Whether an EndpointSlice belongs to the service of that name in its namespace.
+pub(crate) fn is_slice_of(slice: &Value, service: &str) -> bool {
+    slice.pointer("/metadata/labels/kubernetes.io~1service-name").and_then(Value::as_str) == Some(service)
+}
+
+/// Whether an endpoint of an EndpointSlice takes requests.
+pub(crate) fn is_ready(endpoint: &Value) -> bool {
+    endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// An address as URLs and messages write it.
+pub(crate) fn authority((host, port): &Address) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn items<'a>(of: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> + use<'a> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use kubewright_machinery::schema::{self, SchemaRef, canonical};
 use kubewright_machinery::status::Status;
+use kubewright_storage::Store;
 use serde_json::Value;
 
 use crate::BoxFuture;
@@ -92,6 +93,9 @@ pub struct Storage {
     /// Entries written at or before this revision go through the converter when read, although they are in the served
     /// version: they were written under an older schema. 0 for built-in kinds.
     pub settled: u64,
+    /// Where the objects are kept, if not in the server's own store: another engine, or a source of the kind's own. Its
+    /// revisions are its own.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 impl Storage {
@@ -109,6 +113,7 @@ impl Storage {
             api_version: api_version.into(),
             converter: None,
             settled: 0,
+            store: None,
         }
     }
 }

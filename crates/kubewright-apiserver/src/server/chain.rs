@@ -150,7 +150,8 @@ async fn steps(
     // What serves it? One snapshot for the whole request.
     let table = core.table();
     if let Some(remote) = aggregation::remote_of(&table, &info) {
-        return aggregation::serve(remote);
+        let remote = Arc::clone(remote);
+        return aggregation::forward(core, &remote, &user, &info, audit_id, (parts, body)).await;
     }
     if !info.is_resource {
         if let Some(answer) = health::serve(core, &table, &info, &parts.method).await {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubewright_pki::Identity;
 use kubewright_storage::Store;
 
 use crate::admission::Admission;
@@ -174,6 +175,9 @@ pub struct ServerConfig {
     pub descriptions: Option<Arc<dyn Descriptions>>,
     /// What `/version` says.
     pub version: VersionInfo,
+    /// What this server shows to the servers behind APIServices, so that they believe it who a request is from: the
+    /// certificate of a front proxy. Without one it is a stranger to them.
+    pub proxy_identity: Option<Arc<Identity>>,
     /// Who writes down what is done; nobody by default.
     pub audit: Option<Auditor>,
     /// Who notes which permissions service accounts use; nobody by default.
@@ -202,6 +206,7 @@ impl ServerConfig {
             entropy: Arc::new(SystemEntropy::default()),
             descriptions: None,
             version: VersionInfo::default(),
+            proxy_identity: None,
             audit: None,
             usage: None,
             limits: Limits::default(),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::config::ServerConfig;
 use super::fairness::Fairness;
 use crate::admission::{Admission, Connections};
-use crate::aggregation::Remote;
+use crate::aggregation::{Remote, Upstreams};
 use crate::authn::{Authenticator, impersonation::Habits};
 use crate::authz::Authorizer;
 use crate::discovery::Documents;
@@ -32,6 +32,7 @@ pub struct Core {
     habits: Habits,
     webhooks: Connections,
     local_services: LocalServices,
+    upstreams: Upstreams,
     served: AtomicU64,
     going: AtomicBool,
     stopping: AtomicBool,
@@ -51,6 +52,7 @@ impl Core {
             habits: Habits::default(),
             webhooks: Connections::default(),
             local_services: LocalServices::default(),
+            upstreams: Upstreams::new(config.proxy_identity.clone()),
             served: AtomicU64::new(0),
             going: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -115,6 +117,11 @@ impl Core {
     /// Services that processes of this machine stand for.
     pub fn local_services(&self) -> &LocalServices {
         &self.local_services
+    }
+
+    /// Open connections to the servers behind APIServices.
+    pub(crate) fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
     }
 
     /// The authenticators, in order.
@@ -207,6 +214,12 @@ impl Core {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits until the server is going down.
+    pub(crate) async fn stopped(&self) {
+        let mut published = self.publications();
+        while !self.is_stopping() && published.changed().await.is_ok() {}
     }
 
     /// Resolves changes of the table: the serial of the newest one.

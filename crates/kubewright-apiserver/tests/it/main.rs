@@ -1,6 +1,8 @@
 //! The server as clients see it, in process and over TLS.
 
+mod aggregation;
 mod audits;
+mod backend;
 mod client;
 mod corpus;
 mod crds;

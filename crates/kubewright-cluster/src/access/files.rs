@@ -11,7 +11,7 @@ use super::AccessError;
 
 const GROUP: &str = "apiserver.config.k8s.io";
 
-pub(super) fn read(path: &Path) -> Result<String, AccessError> {
+pub(crate) fn read(path: &Path) -> Result<String, AccessError> {
     std::fs::read_to_string(path).map_err(|source| AccessError::Read { path: path.into(), source })
 }
 

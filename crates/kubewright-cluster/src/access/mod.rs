@@ -18,6 +18,7 @@ use thiserror::Error;
 
 pub(crate) use authentication::{authenticators, issuer};
 pub(crate) use authorization::authorizers;
+pub(crate) use files::read;
 
 /// Settings of authentication, authorization and auditing. Each is named after its flag of kube-apiserver.
 #[derive(Clone, Debug)]

@@ -5,24 +5,21 @@
 //! server that nobody vouches for is not talked to.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use kubewright_machinery::field::quote;
-use kubewright_pki::Bundle;
 use parking_lot::Mutex;
-use rustls_pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::outbound;
+use crate::outbound::dial::{self, Trust};
 use crate::server::Core;
 
 /// Longer answers are a failure.
@@ -35,13 +32,6 @@ const MAX_IDLE: usize = 8;
 const IDLE: Duration = Duration::from_secs(60);
 /// Places that are remembered.
 const MAX_PLACES: usize = 256;
-/// Where systems keep the authorities that they trust.
-const SYSTEM_AUTHORITIES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Where a webhook is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +71,7 @@ impl Connections {
         if let Some(upstream) = self.places.lock().get(place) {
             return Ok(Arc::clone(upstream));
         }
-        let tls = TlsConnector::from(Arc::new(tls(&place.authorities)?));
+        let tls = dial::tls(Trust::Bundle(&place.authorities), None, &[b"http/1.1"])?;
         let upstream = Arc::new(Upstream { tls, idle: Mutex::default() });
         let mut places = self.places.lock();
         if places.len() >= MAX_PLACES {
@@ -109,12 +99,8 @@ impl Upstream {
     }
 
     async fn connect(&self, place: &Place) -> Result<SendRequest<Full<Bytes>>, String> {
-        let name = ServerName::try_from(place.server_name.clone()).map_err(|error| error.to_string())?;
-        let stream = TcpStream::connect((place.host.as_str(), place.port))
-            .await
-            .map_err(|error| format!("dial tcp {}: {}", address(place), dialled(&error)))?;
-        let _ = stream.set_nodelay(true);
-        let stream = self.tls.connect(name, stream).await.map_err(|error| handshake(&error, place))?;
+        let address = (place.host.clone(), place.port);
+        let stream = dial::connect(&self.tls, &address, &place.server_name).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| error.to_string())?;
@@ -247,69 +233,8 @@ fn refused(code: u16, body: &[u8]) -> String {
     }
 }
 
-fn address(place: &Place) -> String {
-    if place.host.contains(':') {
-        format!("[{}]:{}", place.host, place.port)
-    } else {
-        format!("{}:{}", place.host, place.port)
-    }
-}
-
-fn dialled(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),
-        std::io::ErrorKind::HostUnreachable => "connect: no route to host".into(),
-        std::io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".into(),
-        _ => error.to_string(),
-    }
-}
-
 fn plain(error: &hyper::Error) -> String {
     if error.is_incomplete_message() { "EOF".into() } else { error.to_string() }
-}
-
-/// Why TLS failed, in the words of clients written in Go where there are any.
-fn handshake(error: &std::io::Error, place: &Place) -> String {
-    use rustls::CertificateError as Certificate;
-    let source = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidCertificate(why)) = source else { return format!("tls: {error}") };
-    let why = match why {
-        Certificate::UnknownIssuer => "x509: certificate signed by unknown authority".to_string(),
-        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-            format!("x509: certificate is not valid for {}", place.server_name)
-        }
-        Certificate::Expired
-        | Certificate::ExpiredContext { .. }
-        | Certificate::NotValidYet
-        | Certificate::NotValidYetContext { .. } => {
-            "x509: certificate has expired or is not yet valid".to_string()
-        }
-        other => format!("x509: {other}"),
-    };
-    format!("tls: failed to verify certificate: {why}")
-}
-
-/// Trusts the bundle of a configuration; without one, whom the system trusts.
-fn tls(authorities: &str) -> Result<rustls::ClientConfig, String> {
-    const UNKNOWN: &str = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
-    let bundle = if authorities.is_empty() {
-        system_authorities().clone()
-    } else {
-        let pem = base64::engine::general_purpose::STANDARD.decode(authorities).map_err(|_| UNKNOWN)?;
-        Bundle::from_pem(&String::from_utf8_lossy(&pem)).map_err(|error| error.to_string())?
-    };
-    let mut tls = kubewright_pki::client_config(&bundle, None).map_err(|_| UNKNOWN)?;
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(tls)
-}
-
-/// Read once; empty where the system keeps none in a known place.
-pub(crate) fn system_authorities() -> &'static Bundle {
-    static BUNDLE: OnceLock<Bundle> = OnceLock::new();
-    BUNDLE.get_or_init(|| {
-        let read = |path: &&str| Bundle::from_pem(&std::fs::read_to_string(path).ok()?).ok();
-        SYSTEM_AUTHORITIES.iter().find_map(read).unwrap_or_default()
-    })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::{Admission, Attributes};
 use crate::resources::Resource;
 use crate::{BoxFuture, ready};
 
-pub(crate) use client::{Connections, system_authorities};
+pub(crate) use client::Connections;
 pub(super) use mutating::Invoked;
 use review::{Shown, Verdict};
 

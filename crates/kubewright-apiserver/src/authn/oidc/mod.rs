@@ -112,7 +112,7 @@ impl Oidc {
         }
         let trust = match &settings.authorities {
             Some(pem) => Bundle::from_pem(pem).map_err(OidcError::Authorities)?,
-            None => crate::admission::system_authorities().clone(),
+            None => crate::outbound::dial::system_authorities().clone(),
         };
         let peer = Peer::new(&settings.issuer_url, &trust, None).map_err(OidcError::Url)?;
         let provider = Provider::new(peer, &settings);
