@@ -10,11 +10,13 @@
 //! - `handlers`: the verbs.
 //! - [`crds`]: definitions of custom resources, and serving these.
 //! - [`aggregation`](mod@aggregation): the group versions that are served, as objects, and those of other servers.
+//! - [`aggregated`]: the other side: writing a server of your own kinds.
 //! - [`outbound`]: calls to webhooks.
 //! - [`authn`], [`authz`], [`admission`]: who, whether, and what else must hold.
 //! - [`audit`]: what is written down about it.
 
 pub mod admission;
+pub mod aggregated;
 pub mod aggregation;
 pub mod audit;
 pub mod authn;

@@ -1,5 +1,6 @@
 //! The embedded cluster as tests use it: a plain `kube::Client`, controllers that do their work, nothing on a socket.
 
+mod aggregated;
 mod garbage;
 mod namespaces;
 mod nodes;

@@ -1,0 +1,82 @@
+//! Objects are only created in namespaces that the cluster has, and that are not going away.
+//!
+//! The cluster is asked for each namespace; that it is there is remembered for a moment.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kubewright_machinery::status::{Cause, Details, Status};
+use serde_json::Value;
+
+use crate::BoxFuture;
+use crate::admission::{Admission, Attributes, Operation};
+use crate::outbound::{Answers, Peer, PeerError};
+
+/// Namespaces that are remembered.
+const REMEMBERED: usize = 4096;
+/// For how long.
+const HOLDS: SignedDuration = SignedDuration::from_secs(5);
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The plugin, by the name of the one that does the same in the cluster.
+pub(super) struct Namespaces {
+    cluster: Peer,
+    there: Answers<String, ()>,
+}
+
+impl Namespaces {
+    /// Asks this cluster.
+    pub(super) fn new(cluster: Peer) -> Self {
+        Self { cluster, there: Answers::new(REMEMBERED) }
+    }
+
+    async fn check(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        let name = attributes.namespace;
+        if name.is_empty() || self.there.get(name, attributes.now).is_some() {
+            return Ok(());
+        }
+        // It is one segment of a path: the handlers have judged the name.
+        let asked = self.cluster.at(&format!("/api/v1/namespaces/{name}"));
+        match asked.ask(http::Method::GET, "", &Value::Null, TIMEOUT).await {
+            Ok(namespace) if namespace["status"]["phase"] == "Terminating" => Err(terminating(attributes)),
+            Ok(_) => {
+                self.there.keep(name.into(), (), attributes.now, HOLDS);
+                Ok(())
+            }
+            Err(PeerError::Refused { code: 404, .. }) => Err(Status::not_found("", "namespaces", name)),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, namespace = name, "cannot ask the cluster for a namespace");
+                Err(Status::internal("the cluster could not be asked for the namespace"))
+            }
+        }
+    }
+}
+
+fn terminating(attributes: &Attributes<'_>) -> Status {
+    let name = attributes.namespace;
+    let mut status = attributes.forbidden(format!(
+        "unable to create new content in namespace {name} because it is being terminated"
+    ));
+    status.details.get_or_insert_with(|| Box::new(Details::default())).causes.push(Cause {
+        reason: "NamespaceTerminating".into(),
+        message: format!("namespace {name} is being terminated"),
+        field: "metadata.namespace".into(),
+    });
+    status
+}
+
+impl Admission for Namespaces {
+    fn name(&self) -> &'static str {
+        "NamespaceLifecycle"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Create
+    }
+
+    fn mutate<'a>(&'a self, attributes: &'a mut Attributes<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.check(attributes))
+    }
+}
