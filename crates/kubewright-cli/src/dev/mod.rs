@@ -4,6 +4,7 @@
 //! own generated role → what happens told as it happens → again when sources change. A build that fails leaves
 //! the running operator alone. The operator is a child process: nothing of it is linked in here.
 
+mod aggregated;
 mod build;
 mod operator;
 mod sources;
@@ -120,7 +121,9 @@ async fn launch(
     progress.step(format!("applied {}", apply::summary(&applied)));
     apply::established(client, &applied).await?;
 
-    if story.is_none() {
+    let backend = aggregated::Backend::of(&manifests)?;
+    // What an aggregated server serves is there to be told of when it runs.
+    if story.is_none() && backend.is_none() {
         *story = Some(story::Story::tell(client.clone(), &applied, progress.clone()).await?);
     }
 
@@ -135,14 +138,31 @@ async fn launch(
     for (namespace, service, port) in apply::webhook_services(&manifests) {
         cluster.route_service(&namespace, &service, port, ports.webhooks);
     }
+    let arguments = match &backend {
+        Some(backend) => {
+            backend.route(cluster);
+            backend.arguments()
+        }
+        None => ports.arguments(),
+    };
     cluster.forget_permissions(&user);
-    let mut operator = Operator::start(&binary, &kubeconfig, &user, &ports, progress)?;
+    let mut operator = Operator::start(&binary, &kubeconfig, &user, &arguments, progress)?;
     progress.step(format!("running {} as {user}", project.name));
+
+    if let Some(backend) = &backend {
+        backend.available(client).await?;
+        progress.step(format!("{} is available", project.name));
+        if story.is_none() {
+            *story = Some(story::Story::tell(client.clone(), &applied, progress.clone()).await?);
+        }
+    }
 
     let samples = project.samples()?;
     if !samples.is_empty() {
         // A webhook that can't be asked yet would have them refused.
-        operator.ready(&ports).await;
+        if backend.is_none() {
+            operator.ready(&ports).await;
+        }
         let applied =
             apply::apply(client, &samples, "default").await.context("cannot apply config/samples")?;
         progress.step(format!("applied {}", apply::summary(&applied)));

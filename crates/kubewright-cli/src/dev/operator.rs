@@ -83,6 +83,15 @@ impl Ports {
         let [health, webhooks] = both.map(|listener| listener?.local_addr());
         Ok(Self { health: health.context("no free port")?, webhooks: webhooks.context("no free port")? })
     }
+
+    /// What an operator is told of them.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--metrics-address".to_owned(), "127.0.0.1:0".to_owned()];
+        for (flag, address) in [("--health-address", self.health), ("--webhook-address", self.webhooks)] {
+            arguments.extend([flag.to_owned(), address.to_string()]);
+        }
+        arguments
+    }
 }
 
 /// A running operator.
@@ -92,20 +101,20 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts the operator against the cluster of `kubeconfig`. What it prints is passed on to stderr, marked.
+    /// Starts the operator against the cluster of `kubeconfig`, with further arguments. What it prints is passed on to
+    /// stderr, marked.
     pub fn start(
         binary: &Path,
         kubeconfig: &Path,
         user: &str,
-        ports: &Ports,
+        arguments: &[String],
         progress: &Progress,
     ) -> anyhow::Result<Self> {
         let mut child = Command::new(binary)
             .arg("run")
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            .args(["--metrics-address", "127.0.0.1:0", "--health-address", &ports.health.to_string()])
-            .args(["--webhook-address", &ports.webhooks.to_string()])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,5 +1,6 @@
 //! The command line as its users run it: the real binary, a real kubectl, real signals.
 
+mod aggregated;
 mod bad_input;
 mod cluster;
 mod dev;

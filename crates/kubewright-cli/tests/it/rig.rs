@@ -38,6 +38,8 @@ impl Rig {
         let mut child = command(args)
             .args(["--bind", bind, "--kubeconfig"])
             .arg(dir.join("kubeconfig"))
+            // Where the sample with objects of its own keeps them.
+            .env("FISCHER_LEDGER", dir.join("fischers.json"))
             .spawn()
             .expect("the kubewright binary runs");
         let stderr = Arc::new(Mutex::new(String::new()));
