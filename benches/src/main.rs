@@ -5,6 +5,7 @@
 
 mod apiserver;
 mod cluster;
+mod delegated;
 mod kinds;
 mod runtime;
 mod table;
@@ -31,6 +32,8 @@ enum What {
     Apiserver,
     /// The binary `kubewright cluster`: time to ready, memory at rest, after 10 000 custom resources, after compaction.
     Cluster,
+    /// An aggregated API server: what asking its cluster costs a request when the answers are known.
+    Delegated,
     /// The built-in kinds: the catalogue at start, and a pod on its way to the store.
     Kinds,
     /// The operator runtime against kube-runtime: memory, first sync, throughput, latency.
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
     let table = match cli.what {
         What::Apiserver => runtime()?.block_on(apiserver::run())?,
         What::Cluster => runtime()?.block_on(cluster::run())?,
+        What::Delegated => runtime()?.block_on(delegated::run())?,
         What::Kinds => kinds::run()?,
         What::Runtime => runtime::run()?,
         What::Held { what, pods } => {
