@@ -38,14 +38,23 @@ const DIVISORS: [&str; 13] =
 pub(super) fn variables(variables: &[Value], path: &Path<'_>, e: &mut Errors) {
     for (i, variable) in variables.iter().enumerate() {
         let item = path.index(i);
-        let name = variable.text("name");
+        // There can be very many of them, and they have few fields: one pass over these instead of a look-up for each.
+        let (mut name, mut value, mut source) = ("", "", None);
+        for (field, found) in variable.as_object().into_iter().flatten() {
+            match field.as_str() {
+                "name" => name = found.as_str().unwrap_or_default(),
+                "value" => value = found.as_str().unwrap_or_default(),
+                "valueFrom" => source = Some(found).filter(|source| !source.is_null()),
+                _ => {}
+            }
+        }
         if name.is_empty() {
             e.required(&item.child("name"), "");
         } else {
             e.each(&item.child("name"), name, names::is_relaxed_env_var_name(name));
         }
-        if let Some(source) = variable.some("valueFrom") {
-            value_from(source, variable.text("value"), &item.child("valueFrom"), e);
+        if let Some(source) = source {
+            value_from(source, value, &item.child("valueFrom"), e);
         }
     }
 }

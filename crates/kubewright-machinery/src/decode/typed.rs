@@ -15,15 +15,17 @@ use crate::quantity::Quantity;
 use crate::schema::{Schema, Type};
 use crate::time;
 
+/// What most objects need of each stack: growing them between other allocations costs more than they do.
+const ROOM: usize = 64;
 /// As many strict faults as Go's decoder keeps.
 const MAX_STRICT: usize = 100;
 
 pub(super) fn decode<'a>(reader: impl Reader<'a>, schema: Option<&Schema>) -> Result<Decoded, Error> {
     let mut decoder = Decoder {
         reader,
-        path: Vec::new(),
-        structs: Vec::new(),
-        items: Vec::new(),
+        path: Vec::with_capacity(ROOM),
+        structs: Vec::with_capacity(ROOM),
+        items: Vec::with_capacity(ROOM),
         strict: Vec::new(),
         saved: None,
         fatal: None,

@@ -145,8 +145,14 @@ impl Walk {
         let mut drops = false;
         for (name, value) in map.iter_mut() {
             let Some(field) = schema.properties.get(name) else { continue };
-            if !value.is_null() {
-                self.value(value, field, depth + 1);
+            let field: &Schema = field;
+            match value {
+                Value::String(text) if field.format.is_none() => {
+                    drops |= text.is_empty() && field.zero == Zero::Drop;
+                    continue;
+                }
+                Value::Null => {}
+                _ => self.value(value, field, depth + 1),
             }
             drops |= !self.keeps(value, field);
         }
