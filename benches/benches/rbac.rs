@@ -152,10 +152,10 @@ fn decisions(c: &mut Criterion) {
     let scan = Scan::new(&policies);
     let groups = ["system:authenticated", "group-4501"];
     // Bound by a binding in the middle, once as itself and once through a group; and bound to nothing that helps.
-    let account = UserInfo::new("system:serviceaccount:team-4:account-4504", &groups[..1]);
+    let account = UserInfo::new("system:serviceaccount:team-5:account-4505", &groups[..1]);
     let member = UserInfo::new("somebody", &groups);
     let cases = [
-        ("an account is allowed", asked(&account, "team-4", "configmaps")),
+        ("an account is allowed", asked(&account, "team-5", "configmaps")),
         ("a member of a group is allowed", asked(&member, "team-1", "configmaps")),
         ("a member of a group is refused", asked(&member, "team-1", "secrets")),
     ];

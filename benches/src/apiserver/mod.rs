@@ -10,7 +10,7 @@ mod watchers;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use kubewright_cluster::{Cluster, ClusterConfig};
@@ -42,7 +42,6 @@ pub async fn run() -> anyhow::Result<Table> {
         bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         controllers: false,
         authority: Some(Arc::clone(&authority)),
-        compaction_interval: Duration::from_secs(1),
         ..ClusterConfig::default()
     })
     .await?;
@@ -179,9 +178,7 @@ fn client_tls(
     groups: &[&str],
 ) -> anyhow::Result<Arc<rustls::ClientConfig>> {
     let identity = authority.client(user, groups, SystemTime::now())?;
-    let mut config = kubewright_pki::client_config(&authority.bundle(), Some(&identity))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Arc::new(kubewright_pki::client_config(&authority.bundle(), Some(&identity))?))
 }
 
 /// As the cluster's own listener has it.

