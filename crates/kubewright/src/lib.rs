@@ -64,6 +64,8 @@
 
 pub mod cache;
 pub mod client;
+pub mod composite;
+pub mod conditions;
 mod context;
 mod controller;
 mod error;
@@ -78,7 +80,7 @@ pub mod webhook;
 
 pub use client::{Permit, Verb};
 pub use context::{Children, ChildrenReport, Context, Event, Get, IntoChildren, List, Listed, View};
-pub use controller::{Action, Controller, Predicate, RawReconciler, Reason, Reconciler, Trigger};
+pub use controller::{Action, Controller, External, Predicate, RawReconciler, Reason, Reconciler, Trigger};
 pub use error::{Error, Result};
 pub use kind::{BuiltIn, Custom, Defined, Key, Kind, Object};
 pub use leader::LeaderElection;

@@ -18,6 +18,7 @@ use tower::{BoxError, Service};
 use super::permits::Permits;
 use super::request::{ResourceRequest, Verb};
 use super::retry::{Attempted, Outcome, next};
+use super::warnings::Warnings;
 use crate::cache::{Cache, Cached, Expected, Wrote};
 use crate::kind::{Key, Kind};
 use crate::lease::{Fence, Moment};
@@ -32,6 +33,7 @@ pub(crate) struct Guard {
     pub(crate) permits: Arc<Permits>,
     pub(crate) cache: Cache,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) warnings: Arc<Warnings>,
     /// What writes must pass, where a Lease decides who may write.
     pub(crate) fence: Option<Arc<Fence>>,
 }
@@ -92,6 +94,7 @@ impl Guard {
             let result = self.attempt(Request::from_parts(parts.clone(), this_body), asked).await?;
             let outcome = match &result {
                 Ok(response) => {
+                    self.warnings.surface(response.headers(), &parts.method, parts.uri.path());
                     let after = response.headers().get(header::RETRY_AFTER);
                     let after =
                         after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);

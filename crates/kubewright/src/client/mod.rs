@@ -6,6 +6,7 @@ mod permits;
 mod request;
 mod retry;
 mod transport;
+mod warnings;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub(crate) use self::guard::Guard;
 pub(crate) use self::permits::NamedRules;
 pub use self::permits::{Permit, Permits, Undeclared};
 pub use self::request::{ResourceRequest, Verb};
+pub(crate) use self::warnings::Warnings;
 
 /// Where to find the cluster.
 #[derive(Clone, Debug, Default)]

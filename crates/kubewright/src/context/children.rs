@@ -2,7 +2,7 @@
 //! rest of the owner's children of those kinds deleted. Names come from the caller and decide what is
 //! the same child, so an operator that is killed at any moment finds its children again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use http::Request;
 use serde_json::{Value, json};
 
-use super::drift::Target;
+use super::drift::{Target, covers};
 use super::ready::is_ready;
 use super::{Context, wait};
 use crate::cache::Cached;
+use crate::composite::Rollout;
 use crate::kind::{Key, Kind, Object};
 use crate::{Error, Result};
 
@@ -26,6 +27,7 @@ const AT_ONCE: usize = 16;
 pub struct Children {
     children: Vec<(Kind, Result<Value, serde_json::Error>)>,
     kinds: Option<Vec<Kind>>,
+    rollout: Rollout,
 }
 
 impl Children {
@@ -38,6 +40,13 @@ impl Children {
     #[must_use]
     pub fn with<K: Object>(mut self, child: K) -> Children {
         self.push(child);
+        self
+    }
+
+    /// How changes of children that exist reach them; all at once by default.
+    #[must_use]
+    pub fn rollout(mut self, rollout: Rollout) -> Children {
+        self.rollout = rollout;
         self
     }
 
@@ -154,8 +163,12 @@ impl Context {
         }
         let wanted: HashSet<(Kind, Key)> =
             wishes.iter().map(|(target, _)| (target.kind.clone(), target.key.clone())).collect();
+        let held = self.held_back(owner, children.rollout, &wishes)?;
         let applied: Vec<Option<(Arc<Cached>, bool)>> = stream::iter(wishes)
-            .map(|(target, wish)| self.apply_child(owner, target, wish))
+            .map(|(target, wish)| {
+                let hold = held.contains(&target);
+                self.apply_child(owner, target, wish, hold)
+            })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -194,12 +207,65 @@ impl Context {
         Ok(report)
     }
 
+    /// The children that a rollout leaves as they are for now.
+    fn held_back(
+        &self,
+        owner: &OwnerOf,
+        rollout: Rollout,
+        wishes: &[(Target, Value)],
+    ) -> Result<HashSet<Target>> {
+        if rollout == Rollout::AllAtOnce {
+            return Ok(HashSet::new());
+        }
+        let mut existing = Vec::new();
+        for (target, wish) in wishes {
+            let Some(cached) = self.scoped.view.declared(&target.kind)?.get(&target.key) else { continue };
+            let covered =
+                || serde_json::from_slice(cached.json()).is_ok_and(|actual: Value| covers(wish, &actual));
+            let changes = !self.scoped.memory.is_applied(&owner.key, target, wish, &cached) && !covered();
+            existing.push((target, is_ready(&cached), changes));
+        }
+        let states: Vec<(bool, bool)> =
+            existing.iter().map(|(_, ready, changes)| (*ready, *changes)).collect();
+        let held = rollout.holds(&states);
+        Ok(existing
+            .iter()
+            .zip(held)
+            .filter(|(_, held)| *held)
+            .map(|((target, ..), _)| (*target).clone())
+            .collect())
+    }
+
+    /// All objects that an owner controls, of every kind that is declared with `owns`.
+    pub(crate) fn children_of<K: Object>(
+        &self,
+        owner: &K,
+    ) -> impl Future<Output = Result<BTreeMap<(Kind, Key), Arc<Cached>>>> + Send {
+        let uid = owner.meta().uid.clone().unwrap_or_default();
+        async move {
+            let mut children = BTreeMap::new();
+            for kind in &self.scoped.owned {
+                let informer = self.scoped.view.declared(kind)?;
+                wait(informer, None).await?;
+                let found: Vec<Arc<Cached>> = informer.read(|store| {
+                    let owned = store
+                        .owned_by(&uid)
+                        .filter(|child| child.controller().is_some_and(|controller| *controller.uid == *uid));
+                    owned.collect()
+                });
+                children.extend(found.into_iter().map(|child| ((kind.clone(), child.key().clone()), child)));
+            }
+            Ok(children)
+        }
+    }
+
     /// Applies one child unless that changes nothing. `None` while it is being deleted.
     async fn apply_child(
         &self,
         owner: &OwnerOf,
         target: Target,
         wish: Value,
+        hold: bool,
     ) -> Result<Option<(Arc<Cached>, bool)>> {
         let cached = self.scoped.view.declared(&target.kind)?.get(&target.key);
         if let Some(cached) = &cached {
@@ -213,7 +279,7 @@ impl Context {
             if cached.is_deleting() {
                 return Ok(None);
             }
-            if self.scoped.memory.is_applied(&owner.key, &target, &wish, cached) {
+            if hold || self.scoped.memory.is_applied(&owner.key, &target, &wish, cached) {
                 return Ok(Some((Arc::clone(cached), false)));
             }
         }

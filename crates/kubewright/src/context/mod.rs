@@ -24,6 +24,7 @@ pub use self::children::{Children, ChildrenReport, IntoChildren};
 use self::drift::Memory;
 pub use self::events::Event;
 pub(crate) use self::events::Recorder;
+pub(crate) use self::ready::is_ready;
 pub use self::view::{Listed, View};
 use crate::cache::{Cached, Informer};
 use crate::controller::Reason;

@@ -1,5 +1,6 @@
 //! A controller: a reconciler, what triggers it, and what it declares to read and write.
 
+mod external;
 mod raw;
 mod runner;
 mod trigger;
@@ -13,6 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
+pub use self::external::External;
 pub use self::raw::RawReconciler;
 pub(crate) use self::runner::{Lead, Runner};
 pub(crate) use self::trigger::panic_message;
@@ -109,6 +111,7 @@ pub struct Controller {
     pub(crate) concurrency: usize,
     pub(crate) timeout: Duration,
     pub(crate) every_replica: bool,
+    pub(crate) externals: Vec<External>,
 }
 
 const READ: [Verb; 3] = [Verb::Get, Verb::List, Verb::Watch];
@@ -148,6 +151,7 @@ impl Controller {
             concurrency: 4,
             timeout: Duration::from_secs(300),
             every_replica: false,
+            externals: Vec::new(),
             kind: kind.clone(),
         };
         controller.trigger(Trigger::itself_raw(kind))
@@ -184,6 +188,13 @@ impl Controller {
         }
         self = self.reads_kind(trigger.kind());
         self.triggers.push(trigger);
+        self
+    }
+
+    /// Runs for the keys that come from outside of the cluster.
+    #[must_use]
+    pub fn external(mut self, external: &External) -> Controller {
+        self.externals.push(external.clone());
         self
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use super::{Action, Controller, Reason, panic_message};
+use super::{Action, Controller, External, Reason, panic_message};
 use crate::cache::{Backoff, Informer, Subscription};
 use crate::context::{Context, Scoped};
 use crate::kind::Key;
@@ -137,6 +137,7 @@ impl Runner {
         let ownership = lead.ownership.clone();
         let mut shares = ownership.as_ref().map(|ownership| ownership.changes());
         let mut owned = shares.as_mut().map_or(0, |shares| *shares.borrow_and_update());
+        self.controller.externals.iter().for_each(|external| external.connect(&self.queue));
         let ended = loop {
             tokio::select! {
                 biased;
@@ -157,6 +158,7 @@ impl Runner {
             }
         };
         drop(subscriptions);
+        self.controller.externals.iter().for_each(External::disconnect);
         match ended {
             Ended::Stopped => while running.join_next().await.is_some() {},
             Ended::Lost => {

@@ -2,6 +2,7 @@
 //! predicate. One value describes each; routing functions of users may fail or panic without harm.
 
 use std::fmt;
+use std::ops::Not;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -183,9 +184,24 @@ impl Predicate {
         Predicate::new(move |delta| self.passes(delta) || other.passes(delta))
     }
 
+    /// Both conditions.
+    #[must_use]
+    pub fn and(self, other: Predicate) -> Predicate {
+        Predicate::new(move |delta| self.passes(delta) && other.passes(delta))
+    }
+
     /// Whether a change passes.
     pub fn passes(&self, delta: &Delta) -> bool {
         (self.0)(delta)
+    }
+}
+
+impl Not for Predicate {
+    type Output = Predicate;
+
+    /// The opposite: `!Predicate::generation_changed()`.
+    fn not(self) -> Predicate {
+        Predicate::new(move |delta| !self.passes(delta))
     }
 }
 
@@ -206,6 +222,8 @@ pub enum Reason {
     Updated(String, Key),
     /// An object is gone.
     Deleted(String, Key),
+    /// Something outside of the cluster said so; see [`External`].
+    External(String),
     /// The last reconciliation asked to run again.
     Requeued,
     /// The last reconciliation failed.
@@ -231,6 +249,7 @@ impl fmt::Display for Reason {
             Reason::Added(kind, key) => write!(f, "{kind} {key} added"),
             Reason::Updated(kind, key) => write!(f, "{kind} {key} updated"),
             Reason::Deleted(kind, key) => write!(f, "{kind} {key} deleted"),
+            Reason::External(why) => f.write_str(why),
             Reason::Requeued => f.write_str("requeued"),
             Reason::Retried => f.write_str("retried"),
         }
@@ -287,5 +306,8 @@ mod tests {
         assert_eq!(route(&trigger, &added).len(), 1);
         let either = Predicate::labels_changed().or(Predicate::generation_changed());
         assert!(either.passes(&update(pod("a", 1), pod("a", 2))));
+        let both = Predicate::generation_changed().and(!Predicate::labels_changed());
+        assert!(both.passes(&update(pod("a", 1), pod("a", 2))));
+        assert!(!both.passes(&update(pod("a", 1), pod("a", 1))));
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::{Id, JoinSet};
 use self::health::{Health, Serves, listen, serve};
 use self::metrics::Metrics;
 use crate::cache::{Cache, Memory, Scope, Select};
-use crate::client::{Guard, Permit, Permits, Verb};
+use crate::client::{Guard, Permit, Permits, Verb, Warnings};
 use crate::context::{Recorder, Scoped, View};
 use crate::controller::{Controller, Lead, Runner};
 use crate::kind::{Kind, Object};
@@ -226,8 +226,10 @@ impl Manager {
                 self.cache.clone(),
             ));
         }
+        let warnings = Arc::new(Warnings::default());
         let guard = |permits: Permits, fence: Option<Arc<Fence>>| {
             let guard = Guard {
+                warnings: Arc::clone(&warnings),
                 fence,
                 inner: self.client.clone(),
                 permits: Arc::new(permits),

@@ -2,6 +2,7 @@
 //! server live where there is one.
 
 mod canned;
+mod composites;
 mod controllers;
 mod informers;
 mod leaders;
