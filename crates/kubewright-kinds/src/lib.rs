@@ -25,4 +25,4 @@ mod warnings;
 
 pub use actions::{Binding, Eviction, NoConnection};
 pub use resources::{Options, resources};
-pub use strategies::services::ServiceAllocator;
+pub use strategies::service_allocator::ServiceAllocator;

@@ -18,7 +18,7 @@ use crate::connections::Admitted;
 use crate::convert::{AutoscalerConverter, EventConverter};
 use crate::defaults::{cluster, storage};
 use crate::strategies::rbac::NoEscalation;
-use crate::strategies::services::ServiceAllocator;
+use crate::strategies::service_allocator::ServiceAllocator;
 use crate::strategies::{
     Allocator, Builtin, Part, Row, StatusMetadata, certificates, core, pods, services, workloads,
 };

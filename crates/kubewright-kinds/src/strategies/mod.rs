@@ -23,6 +23,7 @@ pub(crate) mod core;
 mod gates;
 pub(crate) mod pods;
 pub(crate) mod rbac;
+pub(crate) mod service_allocator;
 pub(crate) mod services;
 pub(crate) mod workloads;
 
