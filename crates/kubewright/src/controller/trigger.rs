@@ -222,7 +222,7 @@ pub enum Reason {
     Updated(String, Key),
     /// An object is gone.
     Deleted(String, Key),
-    /// Something outside of the cluster said so; see [`External`].
+    /// Something outside of the cluster said so; see [`External`](super::External).
     External(String),
     /// The last reconciliation asked to run again.
     Requeued,
