@@ -170,7 +170,7 @@ fn parse(text: &str) -> Result<(Quantity, bool), Error> {
     if format == Format::BinarySi {
         let max = Quantity { mantissa: i128::from(i64::MAX), ..Quantity::default() };
         let parsed = Quantity { mantissa, scale, ..Quantity::default() };
-        if parsed > max {
+        if parsed > max && !negative {
             (mantissa, scale) = (max.mantissa, 0);
         } else if mantissa != 0 && parsed < Quantity::new(1, Format::DecimalSi) {
             format = Format::DecimalSi;
@@ -537,6 +537,13 @@ mod tests {
         assert_eq!((nothing.value(), nothing.milli_value(), nothing.as_f64()), (0, 0, 0.0));
         assert!(nothing < "1n".parse().unwrap());
         assert_eq!("-1e353".parse::<Quantity>().unwrap().value(), i64::MIN);
+    }
+
+    #[test]
+    fn only_amounts_above_zero_are_capped() {
+        let debt: Quantity = "-12107193470001220702202631Gi".parse().unwrap();
+        assert_eq!(debt.to_string(), "-12107193470001220702202631Gi");
+        assert_eq!(debt.value(), i64::MIN);
     }
 
     #[test]

@@ -30,7 +30,12 @@ fn object(out: &mut String, fields: &serde_json::Map<String, Value>, depth: usiz
         if i > 0 || depth == 0 {
             indent(out, depth);
         }
-        text(out, key, depth);
+        // A key is one line: a block would end at its colon.
+        if key.contains('\n') {
+            let _ = write!(out, "{}", Value::from(key.as_str()));
+        } else {
+            text(out, key, depth);
+        }
         out.push(':');
         match value {
             Value::Object(inner) if !inner.is_empty() => {
