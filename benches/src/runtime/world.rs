@@ -46,7 +46,8 @@ pub fn pod(number: usize, version: u64) -> Vec<u8> {
     let app = number % 300;
     let mut dice = Dice(number as u64 + 1);
     let mut owner = Dice(app as u64 + 1_000_000);
-    let (hash, suffix) = (owner.hex(10), dice.hex(5));
+    // No two pods of a ReplicaSet may get the same name.
+    let (hash, suffix) = (owner.hex(10), format!("{}{:03x}", dice.hex(3), number / 300));
     let (uid, owner_uid) = (dice.uid(), owner.uid());
     let namespace = format!("team-{}", app % 40);
     let (node, token) = (dice.roll() % 500, dice.hex(5));
