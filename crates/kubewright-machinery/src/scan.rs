@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
+use crate::decode::ends_in;
+
 /// The bytes are not what the scan can read: no JSON object, cut off, or nested too deeply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object, at byte {at}")]
@@ -154,6 +156,19 @@ pub fn entries(raw: &[u8]) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     out
 }
 
+/// Goes over what stands for itself in a string, for a few words at most.
+fn plain(json: &[u8], mut at: usize) -> usize {
+    for _ in 0..4 {
+        let Some(word) = json.get(at..).and_then(|rest| rest.first_chunk::<8>()) else { return at };
+        let ends = ends_in(u64::from_le_bytes(*word));
+        if ends != 0 {
+            return at + (ends.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at
+}
+
 /// Nesting that the scan follows; the same as the decoder's.
 const MAX_DEPTH: usize = 10_000;
 
@@ -278,9 +293,12 @@ impl<'a> Cursor<'a> {
         let mut at = start;
         let mut escaped = false;
         loop {
-            let rest = self.json.get(at..).unwrap_or_default();
-            let Some(next) = memchr2(b'"', b'\\', rest) else { return Err(self.error()) };
-            at += next;
+            // Most strings are short: a few words are looked through before a search of its own would have begun.
+            at = plain(self.json, at);
+            if !matches!(self.json.get(at), Some(b'"' | b'\\')) {
+                let rest = self.json.get(at..).unwrap_or_default();
+                at += memchr2(b'"', b'\\', rest).ok_or_else(|| self.error())?;
+            }
             if self.json[at] == b'"' {
                 self.at = at + 1;
                 return Ok((&self.json[start..at], escaped));

@@ -12,6 +12,7 @@ mod tree;
 mod typed;
 mod yaml;
 
+pub(crate) use self::parse::ends_in;
 use serde_json::Value;
 
 use crate::schema::Schema;

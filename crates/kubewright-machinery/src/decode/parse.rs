@@ -230,7 +230,7 @@ impl<'a> Text<'a> {
 
 /// A set bit for the first of eight bytes that ends what stands for itself in a string: a quote, a backslash or a control
 /// character. The bits after the first mean nothing: a borrow can have made them.
-fn ends_in(word: u64) -> u64 {
+pub(crate) fn ends_in(word: u64) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
     let less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word;

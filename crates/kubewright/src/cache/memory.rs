@@ -62,32 +62,53 @@ impl Budget {
     }
 }
 
-/// What an object was last decoded to.
-pub(crate) struct Memo {
-    of: TypeId,
-    value: Arc<dyn Any + Send + Sync>,
-    /// Read again since the ring last came by.
-    again: bool,
+/// Whether an object is kept decoded. The first reader gets a value of its own: most objects are looked at once, when
+/// they change.
+#[derive(Default)]
+pub(crate) enum Memo {
+    /// Nobody asked for a type yet.
+    #[default]
+    Unread,
+    /// Somebody did, or it had to make room.
+    ReadOnce,
+    /// The object as a type.
+    Kept {
+        of: TypeId,
+        value: Arc<dyn Any + Send + Sync>,
+        /// Read again since the ring last came by.
+        again: bool,
+    },
 }
 
 impl Memo {
-    pub(crate) fn new<K: Send + Sync + 'static>(value: Arc<K>) -> Memo {
-        Memo { of: TypeId::of::<K>(), value, again: false }
-    }
-
-    /// The value, if it is of this type.
+    /// The value, if it is kept as this type.
     pub(crate) fn read<K: Send + Sync + 'static>(&mut self) -> Option<Arc<K>> {
-        if self.of != TypeId::of::<K>() {
+        let Memo::Kept { of, value, again } = self else { return None };
+        if *of != TypeId::of::<K>() {
             return None;
         }
-        self.again = true;
-        Arc::clone(&self.value).downcast().ok()
+        *again = true;
+        Arc::clone(value).downcast().ok()
+    }
+
+    /// The object was decoded to this; whether it is kept from now on.
+    pub(crate) fn decoded<K: Send + Sync + 'static>(&mut self, value: &Arc<K>) -> bool {
+        let keep = !matches!(self, Memo::Unread);
+        *self = match keep {
+            true => Memo::Kept { of: TypeId::of::<K>(), value: Arc::<K>::clone(value), again: false },
+            false => Memo::ReadOnce,
+        };
+        keep
     }
 }
 
 impl fmt::Debug for Memo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Memo")
+        f.write_str(match self {
+            Memo::Unread => "Unread",
+            Memo::ReadOnce => "ReadOnce",
+            Memo::Kept { .. } => "Kept",
+        })
     }
 }
 
@@ -125,17 +146,69 @@ impl Decoded {
             let Some((entry, size)) = ring.entries.pop_front() else { return };
             if let Some(object) = entry.upgrade() {
                 let mut memo = object.memo.lock();
-                if turns > 0 && memo.as_ref().is_some_and(|memo| memo.again) {
+                if let Memo::Kept { again, .. } = &mut *memo
+                    && turns > 0
+                    && *again
+                {
                     turns -= 1;
-                    if let Some(memo) = memo.as_mut() {
-                        memo.again = false;
-                    }
+                    *again = false;
                     ring.entries.push_back((entry, size));
                     continue;
                 }
-                *memo = None;
+                *memo = Memo::ReadOnce;
             }
             ring.used -= size;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::cache::Store;
+    use crate::kind::Kind;
+
+    fn store(limit: usize, objects: usize) -> (Store, Vec<Arc<Cached>>) {
+        let budget = Budget::new(Memory { raw: None, decoded: limit });
+        let mut store = Store::with_decoded(Arc::clone(&budget.decoded));
+        let objects = (0..objects).map(|number| {
+            let text =
+                format!(r#"{{"metadata":{{"name":"c{number}","resourceVersion":"1"}},"data":{{"a":"b"}}}}"#);
+            store.put(Cached::read(text.as_bytes(), &Kind::of::<ConfigMap>()).unwrap()).0
+        });
+        let objects = objects.collect();
+        (store, objects)
+    }
+
+    #[test]
+    fn an_object_that_is_read_again_stays_decoded() {
+        let (_store, objects) = store(1 << 20, 1);
+        let read = || objects[0].typed::<ConfigMap>().unwrap();
+        let (first, second, third) = (read(), read(), read());
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &third));
+        // Another type takes the place.
+        assert!(objects[0].typed::<Value>().is_ok());
+        assert!(!Arc::ptr_eq(&third, &read()));
+    }
+
+    #[test]
+    fn decoded_objects_make_room_for_others_but_for_those_read_meanwhile() {
+        let (_store, objects) = store(0, 1);
+        for _ in 0..3 {
+            objects[0].typed::<ConfigMap>().unwrap();
+        }
+        assert!(!matches!(*objects[0].memo.lock(), Memo::Kept { .. }));
+        let size = objects[0].json().len() * SPREAD;
+        let (_store, objects) = store(size * 2, 3);
+        let read = |number: usize| objects[number].typed::<ConfigMap>().unwrap();
+        let kept = |number: usize| matches!(*objects[number].memo.lock(), Memo::Kept { .. });
+        for number in [0, 0, 1, 1, 0, 2, 2] {
+            read(number);
+        }
+        assert_eq!([kept(0), kept(1), kept(2)], [true, false, true]);
     }
 }

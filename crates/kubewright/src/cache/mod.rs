@@ -28,7 +28,7 @@ pub use self::informer::{Delta, Informer, InformerStats, Subscription, What};
 pub(crate) use self::informer::{Expected, Wrote};
 use self::memory::Budget;
 pub use self::memory::Memory;
-pub use self::object::{Cached, DecodeError, Owner};
+pub use self::object::{Cached, DecodeError, Owner, decode_all};
 pub use self::select::{Select, SelectError};
 pub use self::store::{Change, Index, Store, Version};
 pub use self::watch::{Effect, Failure, Step, Watch, WatchState};

@@ -42,7 +42,7 @@ pub struct Cached {
     annotations: Range<u32>,
     raw: Box<[u8]>,
     /// What it was last decoded to, while it is among those that are kept so.
-    pub(super) memo: Mutex<Option<Memo>>,
+    pub(super) memo: Mutex<Memo>,
     decoded: Option<Arc<Decoded>>,
 }
 
@@ -67,8 +67,8 @@ impl Cached {
     /// When the bytes are no object, or have no metadata with a name.
     pub fn read(bytes: &[u8], kind: &Kind) -> Result<Cached, DecodeError> {
         let fail = |message: String| DecodeError { kind: kind.to_string(), key: "?".into(), message };
-        if let Some(header) = header(bytes) {
-            return Ok(Cached::assemble(bytes, kind, &header));
+        if let Some((header, owners)) = header(bytes) {
+            return Ok(Cached::assemble(bytes, kind, &header, owners));
         }
         let mut value: Value = serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -76,12 +76,12 @@ impl Cached {
         }
         let canonical = serde_json::to_vec(&value).map_err(|error| fail(error.to_string()))?;
         match header(&canonical) {
-            Some(header) => Ok(Cached::assemble(&canonical, kind, &header)),
+            Some((header, owners)) => Ok(Cached::assemble(&canonical, kind, &header, owners)),
             None => Err(fail("it has no metadata with a name and well-formed members".into())),
         }
     }
 
-    fn assemble(bytes: &[u8], kind: &Kind, header: &Header<'_>) -> Cached {
+    fn assemble(bytes: &[u8], kind: &Kind, header: &Header<'_>, owners: Vec<Owner>) -> Cached {
         let mut head = String::new();
         if header.kind.is_empty() {
             head.push_str(&format!("\"kind\":\"{}\",", kind.kind));
@@ -111,12 +111,14 @@ impl Cached {
             shift(range.start)..shift(range.end)
         };
         let (labels, annotations) = (moved(header.labels), moved(header.annotations));
-        Cached::of(header, Key::new(&header.namespace, &header.name), labels, annotations, raw.into())
+        let key = Key::new(&header.namespace, &header.name);
+        Cached::of(header, key, owners, labels, annotations, raw.into())
     }
 
     fn of(
         header: &Header<'_>,
         key: Key,
+        owners: Vec<Owner>,
         labels: Range<u32>,
         annotations: Range<u32>,
         raw: Box<[u8]>,
@@ -127,11 +129,11 @@ impl Cached {
             resource_version: header.resource_version.parse().unwrap_or(0),
             generation: header.generation,
             deleting: header.deleting,
-            owners: header.owner_references.and_then(|json| owners(json).ok()).unwrap_or_default().into(),
+            owners: owners.into(),
             labels,
             annotations,
             raw,
-            memo: Mutex::new(None),
+            memo: Mutex::default(),
             decoded: None,
         }
     }
@@ -139,13 +141,13 @@ impl Cached {
     /// The object of a key whose bytes are just as [`json`](Self::json) gave them once.
     pub(super) fn of_raw(raw: Vec<u8>, key: Key) -> Option<Cached> {
         let raw = raw.into_boxed_slice();
-        let header = header(&raw)?;
+        let (header, owners) = header(&raw)?;
         let range = |part: Option<&[u8]>| {
             let range = part.map_or(0..0, |part| range_in(&raw, part));
             u32::try_from(range.start).unwrap_or(u32::MAX)..u32::try_from(range.end).unwrap_or(u32::MAX)
         };
         let (labels, annotations) = (range(header.labels), range(header.annotations));
-        let object = Cached::of(&header, key, labels, annotations, Box::default());
+        let object = Cached::of(&header, key, owners, labels, annotations, Box::default());
         drop(header);
         Some(Cached { raw, ..object })
     }
@@ -225,21 +227,23 @@ impl Cached {
         find(&self.raw, path).ok().flatten()
     }
 
-    /// The object as a type, decoded when it was not lately: the result is kept within the limits of
-    /// [`Memory::decoded`](super::Memory::decoded), for one type at a time.
+    /// The object as a type. From the second time on the result is kept, within the limits of
+    /// [`Memory::decoded`](super::Memory::decoded) and for one type at a time.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn typed<K: DeserializeOwned + Send + Sync + 'static>(
         self: &Arc<Self>,
     ) -> Result<Arc<K>, DecodeError> {
-        if let Some(value) = self.memo.lock().as_mut().and_then(Memo::read) {
+        if let Some(value) = self.memo.lock().read() {
             return Ok(value);
         }
         let value = Arc::new(self.decode::<K>()?);
         if let Some(decoded) = self.decoded.as_ref().filter(|decoded| decoded.takes(self.raw.len())) {
-            *self.memo.lock() = Some(Memo::new(Arc::clone(&value)));
-            decoded.keep(self);
+            let kept = self.memo.lock().decoded(&value);
+            if kept {
+                decoded.keep(self);
+            }
         }
         Ok(value)
     }
@@ -257,18 +261,40 @@ impl Cached {
     }
 }
 
-/// Reads the header of an object that can be kept; `None` is for the full parser to judge.
-fn header(bytes: &[u8]) -> Option<Header<'_>> {
+/// So many objects are decoded faster than a thread is started for half of them.
+const WORTH_A_THREAD: usize = 256;
+
+/// Many objects as a type, in their order; on all cores when there are very many.
+pub fn decode_all<K>(objects: &[Arc<Cached>]) -> Vec<Result<Arc<K>, DecodeError>>
+where
+    K: DeserializeOwned + Send + Sync + 'static,
+{
+    let threads = objects.len() / WORTH_A_THREAD;
+    let threads = threads.min(std::thread::available_parallelism().map_or(1, usize::from));
+    let decode = |objects: &[Arc<Cached>]| objects.iter().map(Cached::typed).collect::<Vec<_>>();
+    if threads < 2 {
+        return decode(objects);
+    }
+    std::thread::scope(|scope| {
+        let parts = objects.chunks(objects.len().div_ceil(threads));
+        let parts: Vec<_> = parts.map(|part| (part, scope.spawn(move || decode(part)))).collect();
+        // Decoding does not panic of itself; if a type's own code does, it does so again where it is caught.
+        parts.into_iter().flat_map(|(part, thread)| thread.join().unwrap_or_else(|_| decode(part))).collect()
+    })
+}
+
+/// Reads the header and the owners of an object that can be kept; `None` is for the full parser to judge.
+fn header(bytes: &[u8]) -> Option<(Header<'_>, Vec<Owner>)> {
     let header = Header::scan(bytes).ok()?;
     let versioned = header.resource_version.is_empty() || header.resource_version.parse::<u64>().is_ok();
-    let owners = header.owner_references.is_none_or(|json| owners(json).is_ok());
+    let owners = header.owner_references.map_or(Ok(Vec::new()), owners).ok()?;
     // Sent objects end with their bracket.
     let whole = bytes.trim_ascii_end().last() == Some(&b'}');
-    (!header.name.is_empty() && versioned && owners && whole).then_some(header)
+    (!header.name.is_empty() && versioned && whole).then_some((header, owners))
 }
 
 fn owners(json: &[u8]) -> Result<Vec<Owner>, ScanError> {
-    let mut owners = Vec::new();
+    let mut owners = Vec::with_capacity(1);
     Cursor::new(json).elements(|cursor| {
         let mut owner = Owner::default();
         cursor.object(|name, cursor| {
@@ -386,6 +412,26 @@ mod tests {
         ] {
             assert!(Cached::read(text.as_bytes(), &pods()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn many_objects_are_decoded_in_their_order_and_each_with_its_own_error() {
+        let objects: Vec<Arc<Cached>> = (0..WORTH_A_THREAD * 3)
+            .map(|number| {
+                let data = if number == 300 { "7" } else { "{}" };
+                let text = format!(r#"{{"metadata":{{"name":"c{number}"}},"data":{data}}}"#);
+                Arc::new(Cached::read(text.as_bytes(), &Kind::of::<ConfigMap>()).unwrap())
+            })
+            .collect();
+        let decoded = decode_all::<ConfigMap>(&objects);
+        assert_eq!(decoded.len(), objects.len());
+        for (number, decoded) in decoded.iter().enumerate() {
+            match decoded {
+                Ok(decoded) => assert_eq!(decoded.metadata.name, Some(format!("c{number}"))),
+                Err(error) => assert_eq!((number, error.key.name()), (300, "c300")),
+            }
+        }
+        assert!(decoded[300].is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::cache::{Cache, Cached, DecodeError, Index, Informer, Scope};
+use crate::cache::{Cache, Cached, DecodeError, Index, Informer, Scope, decode_all};
 use crate::client::Undeclared;
 use crate::kind::{Key, Kind, Object};
 use crate::{Error, Result};
@@ -113,8 +113,8 @@ pub struct Listed<K> {
 impl<K: Object> Listed<K> {
     pub(crate) fn decode(cached: &[Arc<Cached>]) -> Listed<K> {
         let mut listed = Listed { objects: Vec::with_capacity(cached.len()), undecodable: Vec::new() };
-        for object in cached {
-            match object.typed() {
+        for object in decode_all(cached) {
+            match object {
                 Ok(object) => listed.objects.push(object),
                 Err(error) => {
                     tracing::warn!(%error, "an object is left out of a list");

@@ -208,12 +208,12 @@ impl Runner {
     }
 
     async fn handle(self: Arc<Self>, taken: Taken<Key, Reason>, share: Option<Busy>) {
-        let why = taken.reasons.first().first().map_or(String::new(), Reason::to_string);
+        // What is written into the span is made only if somebody looks.
         let span = tracing::info_span!(
             "reconcile",
             controller = self.controller.name,
             object = %taken.key,
-            why,
+            why = taken.reasons.first().first().map_or(String::new(), Reason::to_string),
             attempt = taken.failures + 1
         );
         let key = taken.key.clone();
