@@ -194,7 +194,7 @@ fn resident() -> anyhow::Result<u64> {
 
 fn sync_kube(chunks: &[Bytes]) -> anyhow::Result<f64> {
     on_one_thread(async {
-        let world = World::new(chunks.to_vec().into_iter());
+        let world = World::new(chunks.to_vec());
         let started = Instant::now();
         let (store, _task) = kube::reflector(world.client).await;
         let took = started.elapsed();
@@ -205,7 +205,7 @@ fn sync_kube(chunks: &[Bytes]) -> anyhow::Result<f64> {
 
 fn sync(chunks: &[Bytes], typed: bool) -> anyhow::Result<f64> {
     on_one_thread(async {
-        let world = World::new(chunks.to_vec().into_iter());
+        let world = World::new(chunks.to_vec());
         let started = Instant::now();
         let cache = Cache::new(world.client);
         let informer = ours::informer(&cache).await;

@@ -156,7 +156,10 @@ pub struct World {
 
 impl World {
     /// A server whose first watch sends these chunks and then what is put into `live`.
-    pub fn new(initial: impl Iterator<Item = Bytes> + Send + 'static) -> World {
+    pub fn new<I>(initial: I) -> World
+    where
+        I: IntoIterator<Item = Bytes, IntoIter: Send> + Send + 'static,
+    {
         let (live, lines) = mpsc::unbounded_channel::<Bytes>();
         let first = Arc::new(Mutex::new(Some((initial, lines))));
         let service = tower::service_fn(move |_: Request<Body>| {
