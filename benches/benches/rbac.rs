@@ -150,14 +150,15 @@ fn decisions(c: &mut Criterion) {
     let policies = policies();
     let index = Index::build(&policies);
     let scan = Scan::new(&policies);
-    let groups = ["system:authenticated", "group-4501"];
-    // Bound by a binding in the middle, once as itself and once through a group; and bound to nothing that helps.
-    let account = UserInfo::new("system:serviceaccount:team-5:account-4505", &groups[..1]);
+    let groups = ["system:authenticated", "group-8599"];
+    // Bound by two of the last bindings, once as itself and once through a group, so that a scan goes over all of them;
+    // and bound to nothing that helps.
+    let account = UserInfo::new("system:serviceaccount:team-99:account-8099", &groups[..1]);
     let member = UserInfo::new("somebody", &groups);
     let cases = [
-        ("an account is allowed", asked(&account, "team-5", "configmaps")),
-        ("a member of a group is allowed", asked(&member, "team-1", "configmaps")),
-        ("a member of a group is refused", asked(&member, "team-1", "secrets")),
+        ("an account is allowed", asked(&account, "team-99", "configmaps")),
+        ("a member of a group is allowed", asked(&member, "team-99", "configmaps")),
+        ("a member of a group is refused", asked(&member, "team-99", "secrets")),
     ];
     for (name, attributes) in &cases {
         let decided = matches!(decide(&index, attributes), Decision::Allow(_));

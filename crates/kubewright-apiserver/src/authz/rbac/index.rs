@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::rules::Rule;
 use crate::authn::UserInfo;
+use crate::authz::Attributes;
 use crate::resources::Snapshot;
 
 /// The four kinds an index is made of, each with the serial of its snapshot.
@@ -41,31 +42,24 @@ pub struct Grant {
     pub order: u32,
     /// Where it holds; empty for everywhere.
     pub namespace: Box<str>,
-    /// Name of the binding.
-    pub binding: Box<str>,
     /// `Role` or `ClusterRole`.
     pub role_kind: Box<str>,
     /// Name of the role.
     pub role: Box<str>,
-    /// The subject as reasons say it, such as `User "jane"`.
-    pub subject: Box<str>,
+    /// Why something is allowed by it, in Kubernetes' words.
+    pub reason: Box<str>,
     /// Its rules; `None` when the role does not exist.
     pub rules: Option<Arc<[Rule]>>,
 }
 
-impl Grant {
-    /// Why something is allowed, in Kubernetes' words.
-    pub fn reason(&self) -> String {
-        let (kind, name) = if self.namespace.is_empty() {
-            ("ClusterRoleBinding", self.binding.to_string())
-        } else {
-            ("RoleBinding", format!("{}/{}", self.binding, self.namespace))
-        };
-        format!(
-            "RBAC: allowed by {kind} \"{name}\" of {} \"{}\" to {}",
-            self.role_kind, self.role, self.subject
-        )
-    }
+/// Why something is allowed by a binding; `namespace` is empty for one of the cluster.
+fn reason(binding: &str, namespace: &str, role_kind: &str, role: &str, subject: &str) -> Box<str> {
+    let (kind, name) = if namespace.is_empty() {
+        ("ClusterRoleBinding", binding.to_owned())
+    } else {
+        ("RoleBinding", format!("{binding}/{namespace}"))
+    };
+    format!("RBAC: allowed by {kind} \"{name}\" of {role_kind} \"{role}\" to {subject}").into()
 }
 
 /// Grants by subject. Building costs one pass over all bindings; asking costs one look-up a name the caller has.
@@ -100,10 +94,15 @@ impl Index {
                         |words| Grant {
                             order,
                             namespace: namespace.into(),
-                            binding: text(&binding["metadata"]["name"]).into(),
+                            reason: reason(
+                                text(&binding["metadata"]["name"]),
+                                namespace,
+                                role_kind,
+                                role,
+                                words,
+                            ),
                             role_kind: role_kind.into(),
                             role: role.into(),
-                            subject: words.into(),
                             rules: rules.cloned(),
                         },
                         namespace,
@@ -146,18 +145,40 @@ impl Index {
         self.users.get(user).map_or(&[], Vec::as_slice)
     }
 
-    /// What a user was granted cluster-wide and in a namespace (empty: cluster-wide alone), in the order of bindings.
-    pub fn grants(&self, user: &UserInfo, namespace: &str) -> Vec<&Arc<Grant>> {
+    /// What a user was granted cluster-wide and in a namespace (empty: cluster-wide alone), in no order.
+    fn held<'i, 'q>(
+        &'i self,
+        user: &'q UserInfo,
+        namespace: &'q str,
+    ) -> impl Iterator<Item = &'i Arc<Grant>> + use<'i, 'q> {
         let own = self.users.get(user.name.as_str());
         let through_groups = user.groups.iter().filter_map(|g| self.groups.get(g.as_str()));
-        let mut grants: Vec<&Arc<Grant>> = own
-            .into_iter()
-            .chain(through_groups)
-            .flatten()
-            .filter(|grant| grant.namespace.is_empty() || *grant.namespace == *namespace)
-            .collect();
+        let all = own.into_iter().chain(through_groups).flatten();
+        all.filter(move |grant| grant.namespace.is_empty() || *grant.namespace == *namespace)
+    }
+
+    /// The same in the order of bindings.
+    pub fn grants(&self, user: &UserInfo, namespace: &str) -> Vec<&Arc<Grant>> {
+        let mut grants: Vec<&Arc<Grant>> = self.held(user, namespace).collect();
         grants.sort_by_key(|grant| grant.order);
         grants
+    }
+
+    /// The first grant, in the order of bindings, that allows what is asked for; and whether any names a role that does
+    /// not exist. Allocates nothing.
+    pub fn allowing<'i>(&'i self, asked: &Attributes<'_>) -> (Option<&'i Grant>, bool) {
+        let (mut first, mut missing): (Option<&Grant>, bool) = (None, false);
+        for grant in self.held(asked.user, &asked.namespace) {
+            let Some(rules) = &grant.rules else {
+                missing = true;
+                continue;
+            };
+            let sooner = first.is_none_or(|first| grant.order < first.order);
+            if sooner && rules.iter().any(|rule| rule.allows(asked)) {
+                first = Some(grant);
+            }
+        }
+        (first, missing)
     }
 }
 

@@ -125,18 +125,16 @@ impl Authorizer for Rbac {
 
 /// Decides from an index. The reason of a refusal names the roles that are bound but missing.
 pub fn decide(index: &Index, attributes: &Attributes<'_>) -> Decision {
+    let (allowing, some_missing) = index.allowing(attributes);
+    if let Some(grant) = allowing {
+        return Decision::Allow(grant.reason.to_string());
+    }
     let mut missing = Vec::new();
-    for grant in index.grants(attributes.user, &attributes.namespace) {
-        match &grant.rules {
-            Some(rules) if rules.iter().any(|rule| rule.allows(attributes)) => {
-                return Decision::Allow(grant.reason());
-            }
-            Some(_) => {}
-            None => {
-                let words = absent(grant);
-                if !missing.contains(&words) {
-                    missing.push(words);
-                }
+    if some_missing {
+        for grant in index.grants(attributes.user, &attributes.namespace) {
+            let words = absent(grant);
+            if grant.rules.is_none() && !missing.contains(&words) {
+                missing.push(words);
             }
         }
     }
