@@ -56,8 +56,12 @@ fn main() -> ExitCode {
 
 fn test(arguments: &[OsString]) -> Result<()> {
     let tools = tools::fetch(&target().join("tools"))?;
+    let whole = !arguments.iter().any(|argument| argument == "-p" || argument == "--package");
+    if whole {
+        build_samples()?;
+    }
     let mut tests = cargo(&["test", "--no-fail-fast"]);
-    if !arguments.iter().any(|argument| argument == "-p" || argument == "--package") {
+    if whole {
         tests.arg("--workspace");
     }
     tests.args(arguments);
@@ -66,6 +70,21 @@ fn test(arguments: &[OsString]) -> Result<()> {
         tests.env(variable, path);
     }
     run(&mut tests)
+}
+
+/// Builds the samples one by one, as tests of `kubewright dev` do: alone, a package can have fewer features of what it
+/// depends on than within the workspace, and what is built anew for that is not to be waited for in a test.
+fn build_samples() -> Result<()> {
+    let samples = root().join("samples");
+    let entries =
+        std::fs::read_dir(&samples).with_context(|| format!("cannot read {}", samples.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", samples.display()))?;
+        if entry.path().join("Cargo.toml").is_file() {
+            run(cargo(&["build", "--quiet", "--package"]).arg(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 fn lint() -> Result<()> {
