@@ -84,6 +84,7 @@ async fn stream(shared: &Shared, client: &kube::Client, watch: &mut Watch, query
         };
         let mut batch = Vec::new();
         let mut open = true;
+        let now = Instant::now();
         for line in lines.push(chunk) {
             let frame = match parse(&line, &shared.kind) {
                 Ok(frame) => frame,
@@ -94,7 +95,7 @@ async fn stream(shared: &Shared, client: &kube::Client, watch: &mut Watch, query
                     break;
                 }
             };
-            let effect = watch.frame(&frame, Instant::now());
+            let effect = watch.frame(&frame, now);
             match frame {
                 Frame::Put(object) | Frame::Delete(object) => {
                     batch.extend(shared.keep(object).map(|object| (effect, Some(object))));

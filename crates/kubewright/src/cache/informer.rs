@@ -180,9 +180,15 @@ impl Informer {
     /// `false` when it doesn't within the limit.
     pub async fn caught_up(&self, key: Option<&Key>, limit: Duration) -> bool {
         let shared = &self.0.shared;
-        let deadline = tokio::time::Instant::now() + limit;
         // Only what was written before this read began: later writes must not hold it up for ever.
-        let up_to = shared.pending.lock().last;
+        let up_to = {
+            let pending = shared.pending.lock();
+            if pending.writes.is_empty() && self.is_synced() {
+                return true;
+            }
+            pending.last
+        };
+        let deadline = tokio::time::Instant::now() + limit;
         loop {
             let changed = shared.changed.notified();
             tokio::pin!(changed);

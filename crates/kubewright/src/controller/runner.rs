@@ -138,7 +138,15 @@ impl Runner {
         let mut shares = ownership.as_ref().map(|ownership| ownership.changes());
         let mut owned = shares.as_mut().map_or(0, |shares| *shares.borrow_and_update());
         self.controller.externals.iter().for_each(|external| external.connect(&self.queue));
+        let limit = self.controller.concurrency;
         let ended = loop {
+            // What is there already is begun without a turn of the loop for each.
+            while running.try_join_next().is_some() {}
+            while running.len() < limit
+                && let Some(taken) = self.queue.try_take()
+            {
+                self.begin(taken, ownership.as_ref(), &mut running);
+            }
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break Ended::Stopped,
@@ -148,12 +156,8 @@ impl Runner {
                     owned = now;
                 }
                 Some(_) = running.join_next(), if !running.is_empty() => {}
-                taken = self.queue.take(), if running.len() < self.controller.concurrency => {
-                    let Some(share) = self.enter(&taken.key, ownership.as_ref()) else {
-                        self.queue.done(&taken.key, Outcome::Done, Reason::Requeued);
-                        continue;
-                    };
-                    running.spawn(Arc::clone(self).handle(taken, share));
+                taken = self.queue.take(), if running.len() < limit => {
+                    self.begin(taken, ownership.as_ref(), &mut running);
                 }
             }
         };
@@ -171,11 +175,27 @@ impl Runner {
         ended
     }
 
-    /// Begins work on an object, unless it is another replica's. What is gone concerns whoever kept something of it.
+    /// Begins work on an object, unless it is another replica's.
+    fn begin(
+        self: &Arc<Self>,
+        taken: Taken<Key, Reason>,
+        ownership: Option<&Arc<Ownership>>,
+        running: &mut JoinSet<()>,
+    ) {
+        match self.enter(&taken.key, ownership) {
+            Some(share) => {
+                running.spawn(Arc::clone(self).handle(taken, share));
+            }
+            None => self.queue.done(&taken.key, Outcome::Done, Reason::Requeued),
+        }
+    }
+
+    /// This replica's share in an object; none when it is another's. What is gone concerns whoever kept something of it.
     fn enter(&self, key: &Key, ownership: Option<&Arc<Ownership>>) -> Option<Option<Busy>> {
-        match (ownership, self.objects.get(key)) {
-            (Some(ownership), Some(object)) => ownership.enter(object.uid()).map(Some),
-            _ => Some(None),
+        let Some(ownership) = ownership else { return Some(None) };
+        match self.objects.get(key) {
+            Some(object) => ownership.enter(object.uid()).map(Some),
+            None => Some(None),
         }
     }
 

@@ -35,6 +35,11 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> SharedQueue<K, R> {
         self.queue.lock().clear();
     }
 
+    /// An item that is ready now.
+    pub(crate) fn try_take(&self) -> Option<Taken<K, R>> {
+        self.queue.lock().take(Instant::now())
+    }
+
     /// Waits for an item. Ready ones are handed out without passing through a timer.
     pub(crate) async fn take(&self) -> Taken<K, R> {
         loop {
