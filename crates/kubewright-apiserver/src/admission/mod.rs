@@ -18,6 +18,7 @@ mod namespace;
 mod webhook;
 
 pub use namespace::NamespaceLifecycle;
+pub(crate) use namespace::terminating;
 pub(crate) use webhook::Connections;
 pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
 

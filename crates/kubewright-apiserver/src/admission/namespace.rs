@@ -46,16 +46,21 @@ async fn check(attributes: &Attributes<'_>) -> Result<(), Status> {
         return Err(Status::not_found("", "namespaces", attributes.namespace));
     };
     if attributes.operation == Operation::Create && namespace["status"]["phase"] == "Terminating" {
-        let name = attributes.namespace;
-        let mut status = attributes.forbidden(format!(
-            "unable to create new content in namespace {name} because it is being terminated"
-        ));
-        status.details.get_or_insert_with(|| Box::new(Details::default())).causes.push(Cause {
-            reason: "NamespaceTerminating".into(),
-            message: format!("namespace {name} is being terminated"),
-            field: "metadata.namespace".into(),
-        });
-        return Err(status);
+        return Err(terminating(attributes));
     }
     Ok(())
+}
+
+/// What a create in a namespace that goes away is answered with.
+pub(crate) fn terminating(attributes: &Attributes<'_>) -> Status {
+    let name = attributes.namespace;
+    let mut status = attributes.forbidden(format!(
+        "unable to create new content in namespace {name} because it is being terminated"
+    ));
+    status.details.get_or_insert_with(|| Box::new(Details::default())).causes.push(Cause {
+        reason: "NamespaceTerminating".into(),
+        message: format!("namespace {name} is being terminated"),
+        field: "metadata.namespace".into(),
+    });
+    status
 }

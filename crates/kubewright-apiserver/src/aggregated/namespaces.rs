@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use kubewright_machinery::status::{Cause, Details, Status};
+use kubewright_machinery::status::Status;
 use serde_json::Value;
 
 use crate::BoxFuture;
-use crate::admission::{Admission, Attributes, Operation};
+use crate::admission::{Admission, Attributes, Operation, terminating};
 use crate::outbound::{Answers, Peer, PeerError};
 
 /// Namespaces that are remembered.
@@ -52,19 +52,6 @@ impl Namespaces {
             }
         }
     }
-}
-
-fn terminating(attributes: &Attributes<'_>) -> Status {
-    let name = attributes.namespace;
-    let mut status = attributes.forbidden(format!(
-        "unable to create new content in namespace {name} because it is being terminated"
-    ));
-    status.details.get_or_insert_with(|| Box::new(Details::default())).causes.push(Cause {
-        reason: "NamespaceTerminating".into(),
-        message: format!("namespace {name} is being terminated"),
-        field: "metadata.namespace".into(),
-    });
-    status
 }
 
 impl Admission for Namespaces {

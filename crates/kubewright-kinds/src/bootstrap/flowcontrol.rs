@@ -1,5 +1,6 @@
 //! The flow schemas and priority levels that every server starts with: the two mandatory ones and those suggested for
-//! the components of a cluster (Kubernetes 1.36). They are objects to be seen and changed; nothing here queues requests.
+//! the components of a cluster (Kubernetes 1.36). The API server's `server/fairness` makes room for requests by them;
+//! nothing here does.
 
 use serde_json::{Value, json};
 
