@@ -102,6 +102,11 @@ impl Cache {
         self.budget = Arc::new(Budget::new(memory));
     }
 
+    /// Reads through another client in informers that start from now on.
+    pub(crate) fn read_through(&mut self, client: kube::Client) {
+        self.client = client;
+    }
+
     /// Follows only some objects of a kind, or keeps only parts of them, in informers that start from now on.
     pub fn select(&self, kind: &Kind, select: Select) {
         self.selects.lock().insert(kind.clone(), Arc::new(select));

@@ -15,6 +15,7 @@ use kube::client::Body;
 use serde::Deserialize;
 use tower::{BoxError, Service};
 
+use super::limit::Limiter;
 use super::permits::Permits;
 use super::request::{ResourceRequest, Verb};
 use super::retry::{Attempted, Outcome, next};
@@ -30,6 +31,8 @@ type Answer = Response<Either<Body, Full<Bytes>>>;
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) inner: kube::Client,
+    /// What every attempt has to wait for, where the process limits itself.
+    pub(crate) limiter: Option<Limiter>,
     pub(crate) permits: Arc<Permits>,
     pub(crate) cache: Cache,
     pub(crate) metrics: Arc<Metrics>,
@@ -91,6 +94,9 @@ impl Guard {
                 return Err("a streamed request body can't be sent again".into());
             };
             body = this_body.try_clone();
+            if let Some(limiter) = &self.limiter {
+                limiter.pass(&parts.uri).await;
+            }
             let result = self.attempt(Request::from_parts(parts.clone(), this_body), asked).await?;
             let outcome = match &result {
                 Ok(response) => {

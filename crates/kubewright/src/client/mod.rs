@@ -2,6 +2,7 @@
 //! only when that is safe, and known to the cache.
 
 mod guard;
+mod limit;
 mod permits;
 mod request;
 mod retry;
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 use kube::config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 pub(crate) use self::guard::Guard;
+pub(crate) use self::limit::Limiter;
+pub use self::limit::{InvalidLimit, RateLimit};
 pub(crate) use self::permits::NamedRules;
 pub use self::permits::{Permit, Permits, Undeclared};
 pub use self::request::{ResourceRequest, Verb};

@@ -100,10 +100,7 @@ impl ResourceRequest {
         let resource = rest.next()?.to_owned();
         let name = rest.next().map(str::to_owned);
         let subresource = rest.next().map(str::to_owned);
-        let watches = query.unwrap_or_default().split('&').any(|pair| {
-            matches!(pair.split_once('='), Some(("watch", value)) if !matches!(value, "0" | "false"))
-                || pair == "watch"
-        });
+        let watches = is_watch(query);
         let verb = match *method {
             Method::GET | Method::HEAD if watches => Verb::Watch,
             Method::GET | Method::HEAD if name.is_some() => Verb::Get,
@@ -121,6 +118,14 @@ impl ResourceRequest {
         };
         Some(ResourceRequest { verb, group, resource, subresource, namespace, name })
     }
+}
+
+/// Whether a query asks for a watch.
+pub(crate) fn is_watch(query: Option<&str>) -> bool {
+    query.unwrap_or_default().split('&').any(|pair| {
+        matches!(pair.split_once('='), Some(("watch", value)) if !matches!(value, "0" | "false"))
+            || pair == "watch"
+    })
 }
 
 /// The name that a field selector asks for, which counts as the request's own, as for API servers.

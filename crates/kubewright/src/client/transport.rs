@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response, Uri, header};
+use http::{Request, Response, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -23,6 +23,8 @@ use kube::client::{Body, ConfigExt};
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tower::{BoxError, Layer, Service};
+
+use super::request::is_watch;
 
 /// Watches on one connection. Servers allow 100 streams and up; what waits for a stream would wait for a watch to end.
 const WATCHES: usize = 64;
@@ -146,7 +148,7 @@ impl Service<Request<Body>> for Transport {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (pool, place) = if request.headers().contains_key(header::UPGRADE) {
             (self.upgrades.clone(), None)
-        } else if is_watch(request.uri()) {
+        } else if is_watch(request.uri().query()) {
             let (pool, place) = self.watches.place();
             (pool, Some(place))
         } else {
@@ -155,11 +157,6 @@ impl Service<Request<Body>> for Transport {
         let response = pool.request(request);
         Box::pin(async move { Ok(response.await?.map(|body| Answer { body, _place: place })) })
     }
-}
-
-fn is_watch(uri: &Uri) -> bool {
-    let query = uri.query().unwrap_or_default();
-    query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch"))
 }
 
 /// The body of an answer, which holds a watch's place until it is dropped.

@@ -18,7 +18,7 @@ use tokio::task::{Id, JoinSet};
 use self::health::{Health, Serves, listen, serve};
 use self::metrics::Metrics;
 use crate::cache::{Cache, Memory, Scope, Select};
-use crate::client::{Guard, Permit, Permits, Verb, Warnings};
+use crate::client::{Guard, Limiter, Permit, Permits, RateLimit, Verb, Warnings};
 use crate::context::{Recorder, Scoped, View};
 use crate::controller::{Controller, Lead, Runner};
 use crate::kind::{Kind, Object};
@@ -48,6 +48,7 @@ pub struct Manager {
     webhook_listener: Option<TcpListener>,
     own_namespace: String,
     sharding: Option<Sharding>,
+    rate_limit: Option<RateLimit>,
     health: Arc<Health>,
 }
 
@@ -77,6 +78,7 @@ impl Manager {
             webhook_listener: None,
             own_namespace: format!("{name}-system"),
             sharding: None,
+            rate_limit: None,
             health: Arc::default(),
         }
     }
@@ -146,6 +148,14 @@ impl Manager {
         self
     }
 
+    /// Limits how many requests this process sends, all controllers together: off by default, as the API server
+    /// keeps clients from crowding each other out. Watches and what is agreed on with Leases pass freely.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: Option<RateLimit>) -> Manager {
+        self.rate_limit = limit;
+        self
+    }
+
     /// Asks this too whenever `/healthz` is asked; while it says no, only a restart of the process helps.
     #[must_use]
     pub fn healthz_check(self, name: &str, check: impl Fn() -> bool + Send + Sync + 'static) -> Manager {
@@ -204,8 +214,9 @@ impl Manager {
     /// Runs until `shutdown` is done, then stops gracefully.
     ///
     /// # Errors
-    /// When two controllers have one name, an address can't be bound, or a controller ends on its own.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result {
+    /// When two controllers have one name, a limit lets nothing through, an address can't be bound, or a controller
+    /// ends on its own.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result {
         let mut names: Vec<&str> = self.controllers.iter().map(|controller| &*controller.name).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -213,6 +224,11 @@ impl Manager {
                 "two controllers are named {}; give one another name with `.named(..)`",
                 pair[0]
             )));
+        }
+        let limiter = self.rate_limit.map(Limiter::new).transpose();
+        let limiter = limiter.map_err(|error| Error::Usage(error.to_string()))?;
+        if let Some(limiter) = &limiter {
+            self.cache.read_through(limiter.client(&self.client));
         }
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
         // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
@@ -227,10 +243,11 @@ impl Manager {
             ));
         }
         let warnings = Arc::new(Warnings::default());
-        let guard = |permits: Permits, fence: Option<Arc<Fence>>| {
+        let limited = |permits: Permits, fence: Option<Arc<Fence>>, limiter: Option<Limiter>| {
             let guard = Guard {
                 warnings: Arc::clone(&warnings),
                 fence,
+                limiter,
                 inner: self.client.clone(),
                 permits: Arc::new(permits),
                 cache: self.cache.clone(),
@@ -238,6 +255,7 @@ impl Manager {
             };
             kube::Client::new(guard, self.client.default_namespace())
         };
+        let guard = |permits, fence| limited(permits, fence, limiter.clone());
         let (recorder, events) = Recorder::new(guard(own_permits(), None), &self.name);
         let mut events = tokio::spawn(events);
         let (stop, stopped) = watch::channel(false);
@@ -247,14 +265,15 @@ impl Manager {
                 return Err(Error::Usage(both.into()));
             }
             (Some(config), None) => {
-                let (candidate, fence, standing) = Candidate::new(config, guard(leader::permits(), None))?;
+                let (candidate, fence, standing) =
+                    Candidate::new(config, limited(leader::permits(), None, None))?;
                 watch_election(config, &standing, &health, &metrics);
                 Some(Elected { part: Part::Candidate(Box::new(candidate)), fence, standing, ownership: None })
             }
             (None, Some(config)) => {
                 let ownership = Ownership::new();
                 let (sharer, fence, standing) =
-                    Sharer::new(config, guard(sharding::permits(), None), &ownership)?;
+                    Sharer::new(config, limited(sharding::permits(), None, None), &ownership)?;
                 watch_sharding(config, &standing, &ownership, &health, &metrics);
                 let part = Part::Sharer(Box::new(sharer));
                 Some(Elected { part, fence, standing, ownership: Some(ownership) })

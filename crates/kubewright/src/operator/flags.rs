@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::client::RateLimit;
 use crate::{LeaderElection, LeaseTiming, Sharding};
 
 /// An operator built with kubewright.
@@ -77,6 +78,8 @@ pub(super) struct RunFlags {
     /// Folder with tls.crt and tls.key for webhooks [default: the operator makes its own certificates]
     #[arg(long, value_name = "DIR", env = "WEBHOOK_CERTIFICATES")]
     pub webhook_certificates: Option<PathBuf>,
+    #[command(flatten)]
+    pub rate: RateFlags,
     /// Log level, or a filter such as info,kubewright=debug
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
@@ -97,9 +100,29 @@ impl Default for RunFlags {
             own_namespace: None,
             webhook_address: ":9443".into(),
             webhook_certificates: None,
+            rate: RateFlags::default(),
             log_level: "info".into(),
             log_format: LogFormat::Text,
         }
+    }
+}
+
+/// The process's own limit of requests, under the flags of Kubernetes' own components.
+#[derive(Debug, Default, Args)]
+pub(super) struct RateFlags {
+    /// Requests a second to the API server, watches aside; 0 is no limit
+    #[arg(long, value_name = "QPS", env = "KUBE_API_QPS", default_value = "0")]
+    pub kube_api_qps: f64,
+    /// Requests at once after a quiet time [default: one and a half times the requests a second]
+    #[arg(long, value_name = "REQUESTS", env = "KUBE_API_BURST", requires = "kube_api_qps")]
+    pub kube_api_burst: Option<u32>,
+}
+
+impl RateFlags {
+    /// The limit they ask for, if any.
+    pub(super) fn limit(&self) -> Option<RateLimit> {
+        let burst = self.kube_api_burst.unwrap_or((self.kube_api_qps * 1.5).ceil() as u32);
+        (self.kube_api_qps != 0.0).then(|| RateLimit::new(self.kube_api_qps, burst))
     }
 }
 
@@ -227,6 +250,23 @@ mod tests {
         for wrong in ["", "15", "s", "5x", "-1s", "1e400s", "99999999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn requests_are_limited_only_when_asked_for() {
+        let read = |arguments: &[&str]| {
+            let all = ["op", "run"].iter().chain(arguments);
+            match Flags::try_parse_from(all).unwrap().command {
+                Some(Command::Run(run)) => run.rate.limit(),
+                _ => None,
+            }
+        };
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&["--kube-api-qps=0"]), None);
+        assert_eq!(read(&["--kube-api-qps=20"]), Some(RateLimit::new(20.0, 30)));
+        assert_eq!(read(&["--kube-api-qps=0.5"]), Some(RateLimit::new(0.5, 1)));
+        assert_eq!(read(&["--kube-api-qps=20", "--kube-api-burst=40"]), Some(RateLimit::new(20.0, 40)));
+        assert!(read(&["--kube-api-qps=-1"]).is_some_and(|limit| limit.check().is_err()));
     }
 
     #[test]

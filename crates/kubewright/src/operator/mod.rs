@@ -227,6 +227,7 @@ impl Operator {
         manager
             .namespace(flags.namespace.as_deref())
             .own_namespace(&own_namespace)
+            .rate_limit(flags.rate.limit())
             .webhook_address(&flags.webhook_address)
             .metrics_address(
                 flags.metrics_address.as_ref().filter(|address| off(address)).map(String::as_str),
