@@ -58,7 +58,7 @@ fn test(arguments: &[OsString]) -> Result<()> {
     let tools = tools::fetch(&target().join("tools"))?;
     let whole = !arguments.iter().any(|argument| argument == "-p" || argument == "--package");
     if whole {
-        build_samples()?;
+        build_binaries()?;
     }
     let mut tests = cargo(&["test", "--no-fail-fast"]);
     if whole {
@@ -72,19 +72,10 @@ fn test(arguments: &[OsString]) -> Result<()> {
     run(&mut tests)
 }
 
-/// Builds the samples one by one, as tests of `kubewright dev` do: alone, a package can have fewer features of what it
-/// depends on than within the workspace, and what is built anew for that is not to be waited for in a test.
-fn build_samples() -> Result<()> {
-    let samples = root().join("samples");
-    let entries =
-        std::fs::read_dir(&samples).with_context(|| format!("cannot read {}", samples.display()))?;
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", samples.display()))?;
-        if entry.path().join("Cargo.toml").is_file() {
-            run(cargo(&["build", "--quiet", "--package"]).arg(entry.file_name()))?;
-        }
-    }
-    Ok(())
+/// Builds the binaries as `kubewright dev` does: tests have more features of what they depend on, and what is built
+/// anew without them is not to be waited for in a test.
+fn build_binaries() -> Result<()> {
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--bins"]))
 }
 
 fn lint() -> Result<()> {

@@ -16,25 +16,39 @@ pub struct Project {
     pub name: String,
     manifest: PathBuf,
     profile: String,
+    selection: Vec<String>,
 }
 
 impl Project {
     /// Opens the project in `dir`; an error says what is missing there.
-    pub fn open(dir: &Path, profile: &str) -> anyhow::Result<Self> {
+    pub async fn open(dir: &Path, profile: &str) -> anyhow::Result<Self> {
         let dir = dir.canonicalize().with_context(|| format!("no folder {}", dir.display()))?;
         let manifest = dir.join("Cargo.toml");
-        let text = std::fs::read_to_string(&manifest)
-            .with_context(|| format!("{} is no Cargo package: cannot read its Cargo.toml", dir.display()))?;
-        let name = package_name(&text)
-            .with_context(|| format!("{} has no [package] with a name", manifest.display()))?;
-        Ok(Self { dir, name, manifest, profile: profile.to_owned() })
+        if !manifest.is_file() {
+            bail!("{} is no Cargo package: it has no Cargo.toml", dir.display());
+        }
+        let told = cargo()
+            .args(["metadata", "--format-version", "1", "--no-deps", "--manifest-path"])
+            .arg(&manifest)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .context("cannot run cargo")?;
+        if !told.status.success() {
+            let why = String::from_utf8_lossy(&told.stderr);
+            bail!("cargo cannot read {}: {}", manifest.display(), why.trim());
+        }
+        let metadata: Value = serde_json::from_slice(&told.stdout)
+            .with_context(|| format!("cannot read what cargo tells of {}", manifest.display()))?;
+        let (name, selection) = package(&metadata, &manifest)?;
+        Ok(Self { dir, name, manifest, profile: profile.to_owned(), selection })
     }
 
     /// Builds the project and gives its binary. Cargo's own messages go to stderr.
     pub async fn build(&self) -> anyhow::Result<PathBuf> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args(["build", "--message-format=json-render-diagnostics", "--profile", &self.profile, "--bins"])
+        let output = cargo()
+            .args(["build", "--message-format=json-render-diagnostics", "--profile", &self.profile])
+            .args(&self.selection)
             .arg("--manifest-path")
             .arg(&self.manifest)
             .stdin(Stdio::null())
@@ -81,20 +95,42 @@ pub fn documents(text: &str) -> anyhow::Result<Vec<Value>> {
     Ok(values.into_iter().filter(|value| !value.is_null()).collect())
 }
 
-/// The name in `[package]` of a Cargo.toml.
-fn package_name(manifest: &str) -> Option<String> {
-    let mut in_package = false;
-    for line in manifest.lines().map(str::trim) {
-        if line.starts_with('[') {
-            in_package = line == "[package]";
-        } else if in_package
-            && let Some((key, value)) = line.split_once('=')
-            && key.trim() == "name"
-        {
-            return Some(value.trim().trim_matches(['"', '\'']).to_owned());
-        }
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The name of the package with this manifest, and the arguments that make `cargo build` build its binaries.
+///
+/// Features are taken from the whole workspace where that is possible: built alone, a package may have fewer features
+/// of what it depends on, and everything above would be compiled a second time beside the workspace's own builds.
+fn package(metadata: &Value, manifest: &Path) -> anyhow::Result<(String, Vec<String>)> {
+    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of = |package: &Value| package["manifest_path"].as_str().map(Path::new) == Some(manifest);
+    let Some(package) = packages.iter().find(|package| of(package)) else {
+        bail!("{} has no [package] with a name", manifest.display());
+    };
+    let name = package["name"].as_str().unwrap_or_default();
+    let own = binaries(package);
+    if own.is_empty() {
+        bail!("{name} has no binary");
     }
-    None
+    let unique = |binary: &&str| !packages.iter().any(|p| !of(p) && binaries(p).contains(binary));
+    let mut selection: Vec<String> = Vec::new();
+    if packages.len() > 1 && own.iter().all(unique) {
+        selection.push("--workspace".into());
+        selection.extend(own.iter().flat_map(|binary| ["--bin".into(), (*binary).into()]));
+    } else {
+        selection.push("--bins".into());
+    }
+    Ok((name.to_owned(), selection))
+}
+
+/// The names of a package's binaries.
+fn binaries(package: &Value) -> Vec<&str> {
+    let targets = package["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let binary =
+        |target: &&Value| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "bin"));
+    targets.iter().filter(binary).filter_map(|target| target["name"].as_str()).collect()
 }
 
 /// The binary of the package with this manifest among Cargo's messages; the last one where there are several.
@@ -112,11 +148,34 @@ fn executable(messages: &str, manifest: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
+    fn described(name: &str, binaries: &[&str]) -> Value {
+        let mut targets: Vec<Value> =
+            binaries.iter().map(|name| serde_json::json!({"kind": ["bin"], "name": name})).collect();
+        targets.push(serde_json::json!({"kind": ["lib"], "name": "library"}));
+        serde_json::json!({"name": name, "manifest_path": format!("/{name}/Cargo.toml"), "targets": targets})
+    }
+
     #[test]
-    fn the_package_name_is_that_of_the_package_table() {
-        let manifest = "[lib]\nname = \"other\"\n[package]\nedition = \"2024\"\nname = \"mine\"\n";
-        assert_eq!(package_name(manifest).as_deref(), Some("mine"));
-        assert_eq!(package_name("[workspace]\n"), None);
+    fn a_package_is_built_with_the_features_of_its_workspace() {
+        let workspace = serde_json::json!({"packages": [described("a", &["a"]), described("b", &["tool"])]});
+        let (name, selection) = package(&workspace, Path::new("/a/Cargo.toml")).unwrap();
+        assert_eq!((name.as_str(), selection.join(" ").as_str()), ("a", "--workspace --bin a"));
+        let alone = serde_json::json!({"packages": [described("a", &["a", "b"])]});
+        assert_eq!(package(&alone, Path::new("/a/Cargo.toml")).unwrap().1, ["--bins"]);
+    }
+
+    #[test]
+    fn a_package_is_built_alone_where_another_has_a_binary_of_its_name() {
+        let workspace = serde_json::json!({"packages": [described("a", &["run"]), described("b", &["run"])]});
+        assert_eq!(package(&workspace, Path::new("/a/Cargo.toml")).unwrap().1, ["--bins"]);
+    }
+
+    #[test]
+    fn a_package_without_a_binary_and_a_manifest_without_a_package_are_errors() {
+        let workspace = serde_json::json!({"packages": [described("a", &[]), described("b", &["b"])]});
+        let of = |path| package(&workspace, Path::new(path)).unwrap_err().to_string();
+        assert_eq!(of("/a/Cargo.toml"), "a has no binary");
+        assert_eq!(of("/Cargo.toml"), "/Cargo.toml has no [package] with a name");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use operator::Operator;
 /// Runs the loop until SIGINT or SIGTERM.
 pub async fn run(args: DevArgs, progress: &Progress) -> anyhow::Result<()> {
     let started = Instant::now();
-    let project = build::Project::open(&args.dir, &args.profile)?;
+    let project = build::Project::open(&args.dir, &args.profile).await?;
     let interrupted = cluster::interrupted()?;
     let cluster = cluster::start(&args.cluster).await?;
     cluster::announce(&cluster, &args.cluster.kubeconfig, args.cluster.output, started);
