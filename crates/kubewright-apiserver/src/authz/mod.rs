@@ -141,6 +141,28 @@ pub async fn decide(core: &Core, attributes: &Attributes<'_>) -> Decision {
     Decision::NoOpinion(reasons.join("\n"))
 }
 
+/// Decides on what a caller does, as [`decide`], and notes the answer where use is noted.
+pub async fn exercise(core: &Core, attributes: &Attributes<'_>) -> Decision {
+    let decided = decide(core, attributes).await;
+    note(core, attributes, matches!(decided, Decision::Allow(_)));
+    decided
+}
+
+/// Whether a caller has a permission that it can also do without; noted only where it has.
+pub async fn exercise_if_granted(core: &Core, attributes: &Attributes<'_>) -> bool {
+    let granted = matches!(decide(core, attributes).await, Decision::Allow(_));
+    if granted {
+        note(core, attributes, true);
+    }
+    granted
+}
+
+fn note(core: &Core, attributes: &Attributes<'_>, allowed: bool) {
+    if let Some(usage) = &core.config().usage {
+        usage.note(attributes, allowed);
+    }
+}
+
 /// 403 for a request that no authorizer allows, with the words of the real server.
 pub fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
     let user = field::quote(&attributes.user.name);

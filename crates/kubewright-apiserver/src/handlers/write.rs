@@ -360,7 +360,7 @@ impl<'c> Writer<'c> {
         let call = self.call;
         let mut attributes = crate::server::attributes(&call.user, &call.info);
         attributes.verb = "create".into();
-        match authz::decide(&call.core, &attributes).await {
+        match authz::exercise(&call.core, &attributes).await {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
                 Err(authz::forbidden(&attributes, &reason))

@@ -228,7 +228,7 @@ async fn authorize(
     trail: Option<&Trail>,
 ) -> Result<(), Status> {
     let attributes = attributes(user, info);
-    let decided = authz::decide(core, &attributes).await;
+    let decided = authz::exercise(core, &attributes).await;
     if let Some(trail) = trail {
         let (decision, reason) = match &decided {
             Decision::Allow(reason) => ("allow", reason),
@@ -236,9 +236,6 @@ async fn authorize(
         };
         trail.annotate("authorization.k8s.io/decision", decision);
         trail.annotate("authorization.k8s.io/reason", reason);
-    }
-    if let Some(usage) = &core.config().usage {
-        usage.note(&attributes, matches!(decided, Decision::Allow(_)));
     }
     match decided {
         Decision::Allow(_) => Ok(()),

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use kubewright_apiserver::admission::{Admission, Attributes, Operation};
-use kubewright_apiserver::authz::{self, Decision};
+use kubewright_apiserver::authz;
 use kubewright_apiserver::{BoxFuture, ready};
 use kubewright_machinery::field::quote;
 use kubewright_machinery::status::Status;
@@ -83,7 +83,7 @@ async fn decide(attributes: &Attributes<'_>, verb: &str) -> Result<(), Status> {
             label_selector: None,
             field_selector: None,
         };
-        if matches!(authz::decide(attributes.core, &question).await, Decision::Allow(_)) {
+        if authz::exercise_if_granted(attributes.core, &question).await {
             return Ok(());
         }
     }

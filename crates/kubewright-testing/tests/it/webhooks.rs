@@ -216,6 +216,21 @@ async fn what_an_operator_uses_is_told_beside_what_it_is_granted() -> TestResult
     Ok(())
 }
 
+#[tokio::test]
+async fn an_apply_that_creates_uses_both_of_its_rights() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let permits = Permit::on::<ConfigMap>([Verb::Create, Verb::Patch, Verb::Delete]);
+    let operator =
+        cluster.run(Operator::new("applies").webhook(Webhook::validating(Obeys).permits(permits))).await?;
+    let client = cluster.client_as(operator.user(), &["system:authenticated"]);
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    maps.patch("new", &PatchParams::apply("applies"), &Patch::Apply(map("new", "pass"))).await?;
+    let unused = cluster.permissions(operator.user()).await?.unused;
+    let unused: Vec<String> = unused.iter().map(Permission::to_string).collect();
+    assert_eq!(unused, ["delete configmaps"]);
+    Ok(())
+}
+
 mod v1 {
     #[derive(
         kube::CustomResource, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Clone, Debug,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::cover::{missing, quoted};
 use super::{GROUP, Rule};
 use crate::authn::MASTERS;
-use crate::authz::{self, Attributes, Decision};
+use crate::authz::{self, Attributes};
 use crate::resources::WriteContext;
 
 /// Checks a write of one of the four kinds, after mutating admission and before validation; `old` is `None` on create.
@@ -83,7 +83,7 @@ async fn allowed(cx: &WriteContext<'_>, verb: &str, plural: &str, namespace: &st
         label_selector: None,
         field_selector: None,
     };
-    matches!(authz::decide(cx.core, &attributes).await, Decision::Allow(_))
+    authz::exercise_if_granted(cx.core, &attributes).await
 }
 
 /// Refuses with what the user lacks of these rules.
