@@ -63,8 +63,8 @@ pub enum Error {
     /// Reconciliation took longer than its controller allows.
     #[error("reconciliation took longer than {0:?}")]
     Timeout(std::time::Duration),
-    /// The reconciler panicked; the panic was caught.
-    #[error("reconciliation panicked: {0}")]
+    /// The reconciler, or a part of the manager, panicked; the panic was caught.
+    #[error("panicked: {0}")]
     Panicked(String),
     /// An address to serve on could not be bound.
     #[error("cannot listen on {address}")]
@@ -78,6 +78,15 @@ pub enum Error {
     /// A part of the manager ended before it was asked to.
     #[error("{0} ended unexpectedly")]
     TaskEnded(String),
+    /// A part of the manager failed.
+    #[error("{name} failed")]
+    TaskFailed {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// Manifests could not be printed.
     #[error("the manifests could not be printed")]
     Print(#[source] std::io::Error),

@@ -79,12 +79,14 @@ mod sharding;
 pub mod webhook;
 
 pub use client::{Permit, Verb};
-pub use context::{Children, ChildrenReport, Context, Event, Get, IntoChildren, List, Listed, View};
+pub use context::{
+    Access, Children, ChildrenReport, Context, Event, Get, IntoChildren, List, Listed, Uses, View,
+};
 pub use controller::{Action, Controller, External, Predicate, RawReconciler, Reason, Reconciler, Trigger};
 pub use error::{Error, Result};
 pub use kind::{BuiltIn, Custom, Defined, Key, Kind, Object};
 pub use leader::LeaderElection;
 pub use lease::{Fenced, LeaseTiming};
-pub use manager::{Manager, Readiness};
+pub use manager::{Cluster, Manager, Readiness, Runnable, Running};
 pub use operator::Operator;
 pub use sharding::Sharding;

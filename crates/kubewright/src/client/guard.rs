@@ -37,6 +37,8 @@ pub(crate) struct Guard {
     pub(crate) cache: Cache,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) warnings: Arc<Warnings>,
+    /// The name of the cluster, unless it is the manager's own.
+    pub(crate) cluster: Option<Arc<str>>,
     /// What writes must pass, where a Lease decides who may write.
     pub(crate) fence: Option<Arc<Fence>>,
 }
@@ -108,8 +110,8 @@ impl Guard {
                 }
                 Err(_) => Outcome::Lost,
             };
-            self.metrics
-                .request(&parts.method, result.as_ref().ok().map(|response| response.status().as_u16()));
+            let code = result.as_ref().ok().map(|response| response.status().as_u16());
+            self.metrics.request(self.cluster.as_ref(), &parts.method, code);
             match next(attempted, attempt, outcome) {
                 Some(wait) if body.is_some() => {
                     tracing::debug!(method = %parts.method, uri = %parts.uri, ?outcome, ?wait, "sending again");

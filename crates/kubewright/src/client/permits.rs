@@ -82,6 +82,11 @@ pub struct Permits {
 }
 
 impl Permits {
+    /// Whether nothing is permitted.
+    pub fn is_empty(&self) -> bool {
+        self.permits.is_empty()
+    }
+
     /// Adds a permit.
     pub fn add(&mut self, permit: Permit) {
         self.permits.push(permit);

@@ -1,6 +1,7 @@
 //! What a reconciler works with: reads from the cache that include this process's own writes, a client
 //! that refuses what is not declared, and the writes that operators need most.
 
+mod access;
 mod children;
 mod drift;
 mod events;
@@ -9,7 +10,7 @@ mod ready;
 mod status;
 mod view;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kubewright_machinery::selector::LabelSelector;
 
+pub use self::access::{Access, Uses};
 pub use self::children::{Children, ChildrenReport, IntoChildren};
 use self::drift::Memory;
 pub use self::events::Event;
@@ -43,11 +45,35 @@ pub(crate) struct Scoped {
     pub(crate) owned: Vec<Kind>,
     pub(crate) recorder: Recorder,
     pub(crate) memory: Memory,
+    /// The same in other clusters of the manager, by their names.
+    pub(crate) elsewhere: BTreeMap<String, Arc<Scoped>>,
 }
 
 impl Scoped {
-    pub(crate) fn view(&self) -> &View {
-        &self.view
+    /// The cache of another cluster; of this one where there is no name.
+    pub(crate) fn view_of(&self, cluster: Option<&str>) -> Option<&View> {
+        match cluster {
+            None => Some(&self.view),
+            Some(name) => self.elsewhere.get(name).map(|scoped| &scoped.view),
+        }
+    }
+
+    /// Waits until the first list of every kind in every cluster is complete.
+    pub(crate) async fn synced(&self) {
+        self.view.synced().await;
+        for scoped in self.elsewhere.values() {
+            scoped.view.synced().await;
+        }
+    }
+
+    /// What may be done in another cluster.
+    pub(crate) fn elsewhere(&self, name: &str) -> Result<Access> {
+        match self.elsewhere.get(name) {
+            Some(scoped) => Ok(Access::new(Arc::clone(scoped))),
+            None => Err(Error::Usage(format!(
+                "nothing is declared for a cluster \"{name}\"; declare it with `.uses_in(\"{name}\", Uses::new()..)`"
+            ))),
+        }
     }
 
     /// The object is gone; so is what was remembered of its children.
@@ -102,12 +128,7 @@ impl Context {
     /// When the kind is not declared, the object can't be decoded, or the cache doesn't catch up with this
     /// process's own writes to the object.
     pub fn get<K: Object>(&self, key: impl Into<Key>) -> Get<K> {
-        Get {
-            scoped: Arc::clone(&self.scoped),
-            key: key.into(),
-            stale: false,
-            kind: std::marker::PhantomData,
-        }
+        Get::new(&self.scoped, key.into())
     }
 
     /// The objects of a kind: `cx.list::<Node>().await?`, or fewer of them with
@@ -126,6 +147,14 @@ impl Context {
     /// When the kind is not declared.
     pub fn informer(&self, kind: &Kind) -> Result<Informer> {
         self.scoped.view.declared(kind).cloned()
+    }
+
+    /// Another cluster of the manager, as far as the controller declares to use it.
+    ///
+    /// # Errors
+    /// When it declares nothing for a cluster of that name.
+    pub fn cluster(&self, name: &str) -> Result<Access> {
+        self.scoped.elsewhere(name)
     }
 
     /// Records an event about an object (events.k8s.io/v1). Returns at once; repeated events are counted in
@@ -167,6 +196,10 @@ pub struct Get<K> {
 }
 
 impl<K: Object> Get<K> {
+    fn new(scoped: &Arc<Scoped>, key: Key) -> Get<K> {
+        Get { scoped: Arc::clone(scoped), key, stale: false, kind: std::marker::PhantomData }
+    }
+
     /// Does not wait for the cache to show this process's own writes.
     #[must_use]
     pub fn may_be_stale(mut self) -> Self {

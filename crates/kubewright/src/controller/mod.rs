@@ -5,6 +5,7 @@ mod raw;
 mod runner;
 mod trigger;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub use self::trigger::{Predicate, Reason, Trigger};
 use crate::Result;
 use crate::cache::{Cached, Index};
 use crate::client::{Permit, Permits, Verb};
-use crate::context::{Context, View};
+use crate::context::{Context, Uses, View};
 use crate::kind::{Defined, Key, Kind, Object};
 
 /// Brings the world in line with one object at a time.
@@ -112,6 +113,8 @@ pub struct Controller {
     pub(crate) timeout: Duration,
     pub(crate) every_replica: bool,
     pub(crate) externals: Vec<External>,
+    /// What it does in other clusters, by their names.
+    pub(crate) elsewhere: BTreeMap<String, Uses>,
 }
 
 const READ: [Verb; 3] = [Verb::Get, Verb::List, Verb::Watch];
@@ -152,6 +155,7 @@ impl Controller {
             timeout: Duration::from_secs(300),
             every_replica: false,
             externals: Vec::new(),
+            elsewhere: BTreeMap::new(),
             kind: kind.clone(),
         };
         controller.trigger(Trigger::itself_raw(kind))
@@ -183,6 +187,12 @@ impl Controller {
     /// Adds a trigger. Declares its kind as read.
     #[must_use]
     pub fn trigger(mut self, trigger: Trigger) -> Controller {
+        if let Some(cluster) = trigger.cluster() {
+            let uses = Uses::new().reads_kind(trigger.kind());
+            self.elsewhere.entry(cluster.into()).or_default().extend(uses);
+            self.triggers.push(trigger);
+            return self;
+        }
         if trigger.is_owned() {
             self.owned.push(trigger.kind().clone());
         }
@@ -229,6 +239,14 @@ impl Controller {
     pub fn writes<K: Object>(mut self, verbs: impl IntoIterator<Item = Verb>) -> Controller {
         self.permits.name(&Kind::of::<K>());
         self.permits.add(Permit::on::<K>(verbs));
+        self
+    }
+
+    /// What it reads and writes in another cluster of the manager: see [`Manager::cluster`](crate::Manager::cluster) and
+    /// [`Context::cluster`]. Its changes are followed with [`Trigger::in_cluster`].
+    #[must_use]
+    pub fn uses_in(mut self, cluster: &str, uses: Uses) -> Controller {
+        self.elsewhere.entry(cluster.into()).or_default().extend(uses);
         self
     }
 

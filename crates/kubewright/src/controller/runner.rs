@@ -40,14 +40,52 @@ impl Lead {
         Lead { standing: Some(standing), ownership }
     }
 
-    async fn gained(&mut self) {
+    /// Resolves once this process leads.
+    pub(crate) async fn gained(&mut self) {
         self.becomes(true).await;
     }
 
-    async fn lost(&mut self) {
+    /// Resolves once it doesn't any more; never without an election.
+    pub(crate) async fn lost(&mut self) {
         match self.standing {
             Some(_) => self.becomes(false).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// This process's share in something of this name that runs on one replica, where replicas share; an error when it
+    /// is another's.
+    pub(crate) fn share(&self, name: &str) -> Result<Option<Busy>, ()> {
+        match &self.ownership {
+            None => Ok(None),
+            Some(ownership) => ownership.enter(name).map(Some).ok_or(()),
+        }
+    }
+
+    /// Resolves once the shares change, or this process does not lead any more.
+    pub(crate) async fn shared_anew(&mut self) {
+        let mut shares = self.ownership.as_ref().map(|ownership| ownership.changes());
+        tokio::select! {
+            _ = next_share(&mut shares) => {}
+            () = self.lost() => {}
+        }
+    }
+
+    /// Resolves once this process may not run what it has a share in by this name.
+    pub(crate) async fn lost_share(&mut self, name: &str) {
+        let mut shares = self.ownership.as_ref().map(|ownership| ownership.changes());
+        let mine = slot_of(name);
+        let gone = async {
+            if let Some(shares) = &mut shares
+                && shares.wait_for(|slots| slots & mine == 0).await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = gone => {}
+            () = self.lost() => {}
         }
     }
 
@@ -128,7 +166,7 @@ impl Runner {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
             () = lead.lost() => false,
-            () = self.scoped.view().synced() => true,
+            () = self.scoped.synced() => true,
         };
         if synced {
             tracing::info!(controller = name, "starting: the caches are synced");
@@ -214,13 +252,14 @@ impl Runner {
     fn subscribe(&self) -> Vec<Subscription> {
         let mut subscriptions = Vec::new();
         for trigger in &self.controller.triggers {
-            let Some(informer) = self.scoped.view().informer(trigger.kind()) else { continue };
+            let Some(view) = self.scoped.view_of(trigger.cluster()) else { continue };
+            let Some(informer) = view.informer(trigger.kind()) else { continue };
             let (trigger, kind) = (trigger.clone(), self.controller.kind.clone());
-            let (view, queue) = (self.scoped.view().clone(), Arc::clone(&self.queue));
+            let (view, queue) = (view.clone(), Arc::clone(&self.queue));
             subscriptions.push(informer.subscribe(move |delta| {
                 let priority = if delta.initial { Priority::Low } else { Priority::Live };
                 for key in trigger.route(delta, &kind, &view) {
-                    queue.add(key, priority, Reason::of(delta, trigger.kind()));
+                    queue.add(key, priority, Reason::of(delta, &trigger));
                 }
             }));
         }

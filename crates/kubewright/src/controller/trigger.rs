@@ -27,6 +27,7 @@ enum Route {
 #[derive(Clone)]
 pub struct Trigger {
     kind: Kind,
+    cluster: Option<String>,
     route: Route,
     predicate: Option<Predicate>,
 }
@@ -39,19 +40,19 @@ impl Trigger {
 
     /// The same for a kind known only at run time.
     pub fn itself_raw(kind: Kind) -> Trigger {
-        Trigger { kind, route: Route::Itself, predicate: None }
+        Trigger { kind, cluster: None, route: Route::Itself, predicate: None }
     }
 
     /// Changes of objects whose controlling owner is reconciled.
     pub fn owned<K: Object>() -> Trigger {
-        Trigger { kind: Kind::of::<K>(), route: Route::Controller, predicate: None }
+        Trigger { kind: Kind::of::<K>(), cluster: None, route: Route::Controller, predicate: None }
     }
 
     /// Changes of objects that a function leads to keys. It is called with the new state and, when that
     /// differs, with the old one; it may look at the cache. It must be quick: events wait for it.
     pub fn mapped<K: Object>(map: impl Fn(&K, &View) -> Result<Vec<Key>> + Send + Sync + 'static) -> Trigger {
         let map = move |object: &Cached, view: &View| map(&object.decode::<K>()?, view);
-        Trigger { kind: Kind::of::<K>(), route: Route::Map(Arc::new(map)), predicate: None }
+        Trigger { kind: Kind::of::<K>(), cluster: None, route: Route::Map(Arc::new(map)), predicate: None }
     }
 
     /// The same for a kind known only at run time, on objects as they are cached.
@@ -59,7 +60,15 @@ impl Trigger {
         kind: Kind,
         map: impl Fn(&Cached, &View) -> Result<Vec<Key>> + Send + Sync + 'static,
     ) -> Trigger {
-        Trigger { kind, route: Route::Map(Arc::new(map)), predicate: None }
+        Trigger { kind, cluster: None, route: Route::Map(Arc::new(map)), predicate: None }
+    }
+
+    /// Changes in another cluster of the manager. What a function looks up in the cache is that cluster's, and so are
+    /// the owners that objects name: their keys are taken for those of reconciled objects.
+    #[must_use]
+    pub fn in_cluster(mut self, name: &str) -> Trigger {
+        self.cluster = Some(name.into());
+        self
     }
 
     /// Only changes that pass; several predicates must all pass.
@@ -75,6 +84,11 @@ impl Trigger {
     /// The kind that is followed.
     pub fn kind(&self) -> &Kind {
         &self.kind
+    }
+
+    /// The other cluster that it is followed in, if it is another.
+    pub(crate) fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
     }
 
     /// Whether it follows children of the reconciled objects.
@@ -121,7 +135,10 @@ impl Trigger {
 
 impl fmt::Debug for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trigger({})", self.kind)
+        match &self.cluster {
+            None => write!(f, "Trigger({})", self.kind),
+            Some(cluster) => write!(f, "Trigger({} in {cluster})", self.kind),
+        }
     }
 }
 
@@ -231,8 +248,12 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub(crate) fn of(delta: &Delta, kind: &Kind) -> Reason {
-        let (kind, key) = (kind.kind.clone(), delta.object.key().clone());
+    pub(crate) fn of(delta: &Delta, trigger: &Trigger) -> Reason {
+        let kind = match &trigger.cluster {
+            None => trigger.kind.kind.clone(),
+            Some(cluster) => format!("{cluster}: {}", trigger.kind.kind),
+        };
+        let key = delta.object.key().clone();
         match delta.what {
             What::Added | What::Updated if delta.initial => Reason::Listed(kind, key),
             What::Added => Reason::Added(kind, key),

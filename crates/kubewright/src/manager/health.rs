@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
-use crate::cache::{Cache, Informer};
+use crate::cache::Informer;
 use crate::controller::panic_message;
 use crate::{Error, Result};
 
@@ -34,7 +34,8 @@ pub(crate) struct Health {
 
 #[derive(Default)]
 struct State {
-    informers: Vec<Informer>,
+    /// With the names of their clusters, where these are not the manager's own.
+    informers: Vec<(Option<String>, Informer)>,
     started: bool,
     stopping: bool,
     ended: Vec<String>,
@@ -42,7 +43,10 @@ struct State {
 
 impl Health {
     /// The informers that must be synced before the process is ready.
-    pub(crate) fn started(&self, informers: Vec<Informer>) {
+    pub(crate) fn started(&self, mut informers: Vec<(Option<String>, Informer)>) {
+        let of = |informer: &(Option<String>, Informer)| (informer.0.clone(), informer.1.kind().clone());
+        informers.sort_by_key(of);
+        informers.dedup_by_key(|informer| of(informer));
         let mut state = self.state.lock();
         state.informers = informers;
         state.started = true;
@@ -73,9 +77,9 @@ impl Health {
     /// Whether the process works; false means that only a restart helps.
     pub(crate) fn live(&self) -> (bool, String) {
         let state = self.state.lock();
-        let dead = state.informers.iter().filter(|informer| !informer.is_running());
+        let dead = state.informers.iter().filter(|(_, informer)| !informer.is_running());
         let mut checks: Vec<_> =
-            dead.map(|informer| (format!("cache {} runs", informer.kind()), false)).collect();
+            dead.map(|(cluster, informer)| (format!("{} runs", cache(cluster, informer)), false)).collect();
         checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
         drop(state);
         checks.extend(self.live.lock().iter().map(ask));
@@ -87,14 +91,22 @@ impl Health {
         let state = self.state.lock();
         let mut checks =
             vec![("started".to_owned(), state.started), ("not stopping".to_owned(), !state.stopping)];
-        for informer in &state.informers {
+        for (cluster, informer) in &state.informers {
             let synced = informer.is_synced() && informer.is_running();
-            checks.push((format!("cache {} synced", informer.kind()), synced));
+            checks.push((format!("{} synced", cache(cluster, informer)), synced));
         }
         checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
         drop(state);
         checks.extend(self.ready.lock().iter().map(ask));
         report("readyz", checks)
+    }
+}
+
+/// A cache as it is named to people.
+fn cache(cluster: &Option<String>, informer: &Informer) -> String {
+    match cluster {
+        None => format!("cache {}", informer.kind()),
+        Some(cluster) => format!("cache {} in {cluster}", informer.kind()),
     }
 }
 
@@ -121,6 +133,18 @@ pub(crate) struct Serves {
     pub health: bool,
 }
 
+/// What is served where, from the addresses of the metrics and of health: they may be the same.
+pub(super) fn addresses(metrics: Option<&str>, health: Option<&str>) -> Vec<(String, Serves)> {
+    let mut wanted: Vec<(String, Serves)> = Vec::new();
+    if let Some(address) = metrics {
+        wanted.push((address.into(), Serves { metrics: true, health: health == Some(address) }));
+    }
+    if let Some(address) = health.filter(|address| metrics != Some(address)) {
+        wanted.push((address.into(), Serves { metrics: false, health: true }));
+    }
+    wanted
+}
+
 /// A listener on `HOST:PORT` or `:PORT`.
 pub(crate) async fn listen(address: &str) -> Result<TcpListener> {
     let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
@@ -128,13 +152,7 @@ pub(crate) async fn listen(address: &str) -> Result<TcpListener> {
 }
 
 /// Serves until dropped.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    serves: Serves,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    cache: Cache,
-) {
+pub(crate) async fn serve(listener: TcpListener, serves: Serves, health: Arc<Health>, metrics: Arc<Metrics>) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, metrics = serves.metrics, health = serves.health, "listening");
     }
@@ -149,9 +167,9 @@ pub(crate) async fn serve(
             }
         };
         while connections.try_join_next().is_some() {}
-        let (health, metrics, cache) = (Arc::clone(&health), Arc::clone(&metrics), cache.clone());
+        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
         let service = service_fn(move |request: Request<Incoming>| {
-            let answer = answer(request.uri().path(), serves, &health, &metrics, &cache);
+            let answer = answer(request.uri().path(), serves, &health, &metrics);
             async move { Ok::<_, Infallible>(answer) }
         });
         connections.spawn(async move {
@@ -163,20 +181,14 @@ pub(crate) async fn serve(
     }
 }
 
-fn answer(
-    path: &str,
-    serves: Serves,
-    health: &Health,
-    metrics: &Metrics,
-    cache: &Cache,
-) -> Response<Full<Bytes>> {
+fn answer(path: &str, serves: Serves, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
     let checked = |(passed, text): (bool, String)| {
         (if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
     };
     let (status, text) = match path {
         "/healthz" | "/livez" if serves.health => checked(health.live()),
         "/readyz" if serves.health => checked(health.ready()),
-        "/metrics" if serves.metrics => (StatusCode::OK, metrics.text(cache)),
+        "/metrics" if serves.metrics => (StatusCode::OK, metrics.text()),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -205,16 +217,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_serves_what_it_is_for() {
-        let service = tower::service_fn(|_: Request<kube::client::Body>| async {
-            Ok::<_, Infallible>(Response::new(kube::client::Body::empty()))
-        });
-        let cache = Cache::new(kube::Client::new(service, "default"));
         let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
         metrics.controller("web").started(std::time::Duration::ZERO);
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serves = Serves { metrics: true, health: true };
-        let server = tokio::spawn(serve(listener, serves, Arc::clone(&health), metrics, cache));
+        let server = tokio::spawn(serve(listener, serves, Arc::clone(&health), metrics));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 500 "));
         health.started(Vec::new());
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));

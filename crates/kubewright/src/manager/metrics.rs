@@ -70,6 +70,11 @@ impl Histogram {
     }
 }
 
+/// The label of another cluster than the manager's own.
+fn in_cluster(name: Option<&str>) -> String {
+    name.map_or(String::new(), |name| format!(",cluster=\"{name}\""))
+}
+
 /// A figure of an informer.
 type CacheFigure = fn(&InformerStats) -> u64;
 
@@ -127,7 +132,9 @@ impl ControllerMetrics {
 #[derive(Default)]
 pub(crate) struct Metrics {
     controllers: Mutex<Vec<Arc<ControllerMetrics>>>,
-    requests: Mutex<BTreeMap<(String, u16), u64>>,
+    /// By cluster, method and code.
+    requests: Mutex<BTreeMap<(Option<Arc<str>>, String, u16), u64>>,
+    caches: Mutex<Vec<(Option<String>, Cache)>>,
     webhooks: Mutex<Option<WebhookMetrics>>,
     gauges: Mutex<Vec<Gauge>>,
 }
@@ -147,9 +154,16 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a request; without a code when there was no answer.
-    pub(crate) fn request(&self, method: &http::Method, code: Option<u16>) {
-        *self.requests.lock().entry((method.to_string(), code.unwrap_or(0))).or_default() += 1;
+    /// Counts a request to a cluster, which has a name unless it is the manager's own; without a code when there was no
+    /// answer.
+    pub(crate) fn request(&self, cluster: Option<&Arc<str>>, method: &http::Method, code: Option<u16>) {
+        let counted = (cluster.cloned(), method.to_string(), code.unwrap_or(0));
+        *self.requests.lock().entry(counted).or_default() += 1;
+    }
+
+    /// Tells of these caches too, each with the name of its cluster unless that is the manager's own.
+    pub(crate) fn watch_caches(&self, caches: impl IntoIterator<Item = (Option<String>, Cache)>) {
+        self.caches.lock().extend(caches);
     }
 
     /// Adds a figure with the label `name`. Figures of one family must be added one after another.
@@ -169,7 +183,7 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format.
-    pub(crate) fn text(&self, cache: &Cache) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         let controllers = self.controllers.lock();
         let mut family = |name: &str, kind: &str, help: &str, write: &mut dyn FnMut(&mut String, &str)| {
@@ -278,8 +292,9 @@ impl Metrics {
             "counter",
             "Requests by method and code; code 0 had no answer.",
             &mut |out, name| {
-                for ((method, code), count) in self.requests.lock().iter() {
-                    let _ = writeln!(out, "{name}{{method=\"{method}\",code=\"{code}\"}} {count}");
+                for ((cluster, method, code), count) in self.requests.lock().iter() {
+                    let cluster = in_cluster(cluster.as_deref());
+                    let _ = writeln!(out, "{name}{{method=\"{method}\",code=\"{code}\"{cluster}}} {count}");
                 }
             },
         );
@@ -290,11 +305,16 @@ impl Metrics {
                 }
             });
         }
-        let informers: Vec<_> = cache
-            .informers()
-            .into_iter()
-            .map(|informer| (informer.kind().to_string(), informer.stats()))
-            .collect();
+        let mut informers = Vec::new();
+        for (cluster, cache) in self.caches.lock().iter() {
+            let cluster = in_cluster(cluster.as_deref());
+            informers.extend(
+                cache
+                    .informers()
+                    .into_iter()
+                    .map(|informer| (format!("resource=\"{}\"{cluster}", informer.kind()), informer.stats())),
+            );
+        }
         let figures: [(&str, &str, &str, CacheFigure); 6] = [
             ("kubewright_cache_connected", "gauge", "Whether the watch is open.", |stats| {
                 u64::from(stats.connected)
@@ -311,8 +331,8 @@ impl Metrics {
         ];
         for (name, kind, help, value) in figures {
             family(name, kind, help, &mut |out, name| {
-                for (resource, stats) in &informers {
-                    let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {}", value(stats));
+                for (labels, stats) in &informers {
+                    let _ = writeln!(out, "{name}{{{labels}}} {}", value(stats));
                 }
             });
         }

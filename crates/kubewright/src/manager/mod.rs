@@ -1,43 +1,41 @@
-//! Runs controllers together: one cache for all of them, started in order (listeners, caches, then
-//! controllers as their caches are synced) and stopped in reverse within a grace period. A part that ends
-//! on its own stops the whole, rather than leaving it half dead.
+//! Runs controllers together, and what users run beside them: the settings. How all of it is started and stopped is in
+//! `run`, who works where is agreed upon in `replicas`, and a part that ends on its own stops the whole (`parts`), rather
+//! than leaving it half dead.
 
+mod cluster;
 mod health;
 pub(crate) mod metrics;
+mod parts;
+mod replicas;
+mod run;
+mod runnable;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::{Id, JoinSet};
 
-use self::health::{Health, Serves, listen, serve};
-use self::metrics::Metrics;
+pub use self::cluster::Cluster;
+use self::health::Health;
+pub use self::runnable::{Runnable, Running};
 use crate::cache::{Cache, Memory, Scope, Select};
-use crate::client::{Guard, Limiter, Permit, Permits, RateLimit, Verb, Warnings};
-use crate::context::{Recorder, Scoped, View};
-use crate::controller::{Controller, Lead, Runner};
+use crate::client::{Permit, Permits, RateLimit, Verb};
+use crate::controller::Controller;
 use crate::kind::{Kind, Object};
-use crate::leader::{self, Candidate, LeaderElection, Standing};
-use crate::lease::Fence;
-use crate::sharding::{self, Ownership, Sharding, Sharer};
-use crate::webhook::names::{DEFAULT_ADDRESS, Names};
-use crate::webhook::{Webhook, Webhooks};
-use crate::{Error, Result};
+use crate::leader::LeaderElection;
+use crate::sharding::Sharding;
+use crate::webhook::Webhooks;
+use crate::webhook::names::DEFAULT_ADDRESS;
 
-/// How long giving the Lease back may take.
-const RELEASE: Duration = Duration::from_secs(5);
-
-/// Controllers that run together on one cluster.
+/// Controllers that run together, on one cluster or several.
 pub struct Manager {
     name: String,
     client: kube::Client,
     cache: Cache,
     controllers: Vec<Controller>,
+    runnables: Vec<Runnable>,
+    clusters: Vec<Cluster>,
     scope: Scope,
     grace: Duration,
     metrics_address: Option<String>,
@@ -68,6 +66,8 @@ impl Manager {
             cache: Cache::new(client.clone()),
             client,
             controllers: Vec::new(),
+            runnables: Vec::new(),
+            clusters: Vec::new(),
             scope: Scope::All,
             grace: Duration::from_secs(30),
             metrics_address: None,
@@ -87,6 +87,20 @@ impl Manager {
     #[must_use]
     pub fn controller(mut self, controller: Controller) -> Manager {
         self.controllers.push(controller);
+        self
+    }
+
+    /// Adds something that runs beside the controllers.
+    #[must_use]
+    pub fn runnable(mut self, runnable: Runnable) -> Manager {
+        self.runnables.push(runnable);
+        self
+    }
+
+    /// Adds another cluster, for controllers and runnables that [use](crate::Controller::uses_in) it.
+    #[must_use]
+    pub fn cluster(mut self, cluster: Cluster) -> Manager {
+        self.clusters.push(cluster);
         self
     }
 
@@ -148,8 +162,8 @@ impl Manager {
         self
     }
 
-    /// Limits how many requests this process sends, all controllers together: off by default, as the API server
-    /// keeps clients from crowding each other out. Watches and what is agreed on with Leases pass freely.
+    /// Limits how many requests this process sends to each cluster, all controllers together: off by default, as the API
+    /// server keeps clients from crowding each other out. Watches and what is agreed on with Leases pass freely.
     #[must_use]
     pub fn rate_limit(mut self, limit: Option<RateLimit>) -> Manager {
         self.rate_limit = limit;
@@ -209,268 +223,6 @@ impl Manager {
     /// The cache its controllers share, for code beside them.
     pub fn cache(&self) -> Cache {
         self.cache.clone()
-    }
-
-    /// Runs until `shutdown` is done, then stops gracefully.
-    ///
-    /// # Errors
-    /// When two controllers have one name, a limit lets nothing through, an address can't be bound, or a controller
-    /// ends on its own.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result {
-        let mut names: Vec<&str> = self.controllers.iter().map(|controller| &*controller.name).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::Usage(format!(
-                "two controllers are named {}; give one another name with `.named(..)`",
-                pair[0]
-            )));
-        }
-        let limiter = self.rate_limit.map(Limiter::new).transpose();
-        let limiter = limiter.map_err(|error| Error::Usage(error.to_string()))?;
-        if let Some(limiter) = &limiter {
-            self.cache.read_through(limiter.client(&self.client));
-        }
-        let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
-        // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
-        let mut servers = JoinSet::new();
-        for (listener, serves) in self.listeners().await? {
-            servers.spawn(serve(
-                listener,
-                serves,
-                Arc::clone(&health),
-                Arc::clone(&metrics),
-                self.cache.clone(),
-            ));
-        }
-        let warnings = Arc::new(Warnings::default());
-        let limited = |permits: Permits, fence: Option<Arc<Fence>>, limiter: Option<Limiter>| {
-            let guard = Guard {
-                warnings: Arc::clone(&warnings),
-                fence,
-                limiter,
-                inner: self.client.clone(),
-                permits: Arc::new(permits),
-                cache: self.cache.clone(),
-                metrics: Arc::clone(&metrics),
-            };
-            kube::Client::new(guard, self.client.default_namespace())
-        };
-        let guard = |permits, fence| limited(permits, fence, limiter.clone());
-        let (recorder, events) = Recorder::new(guard(own_permits(), None), &self.name);
-        let mut events = tokio::spawn(events);
-        let (stop, stopped) = watch::channel(false);
-        let elected = match (&self.leader, &self.sharding) {
-            (Some(_), Some(_)) => {
-                let both = "replicas either share the objects or elect a leader";
-                return Err(Error::Usage(both.into()));
-            }
-            (Some(config), None) => {
-                let (candidate, fence, standing) =
-                    Candidate::new(config, limited(leader::permits(), None, None))?;
-                watch_election(config, &standing, &health, &metrics);
-                Some(Elected { part: Part::Candidate(Box::new(candidate)), fence, standing, ownership: None })
-            }
-            (None, Some(config)) => {
-                let ownership = Ownership::new();
-                let (sharer, fence, standing) =
-                    Sharer::new(config, limited(sharding::permits(), None, None), &ownership)?;
-                watch_sharding(config, &standing, &ownership, &health, &metrics);
-                let part = Part::Sharer(Box::new(sharer));
-                Some(Elected { part, fence, standing, ownership: Some(ownership) })
-            }
-            (None, None) => None,
-        };
-        let mut running = JoinSet::new();
-        let mut tasks: HashMap<Id, String> = HashMap::new();
-        let mut informers = Vec::new();
-        if !self.webhooks.is_empty() {
-            let listener = match self.webhook_listener {
-                Some(listener) => listener,
-                None => listen(&self.webhook_address).await?,
-            };
-            let names = Names::new(&self.name, &self.own_namespace);
-            let mut permits = self.webhooks.permits(&self.name);
-            permits.extend(&self.webhooks.own_permits(&names));
-            let scoped = |hook: &Webhook| {
-                let view = View::open(&self.cache, &self.scope, &hook.reads, &hook.indexes);
-                informers.extend(view.informers().cloned());
-                Arc::new(Scoped {
-                    manager: self.name.clone(),
-                    client: guard(hook.permits.clone(), None),
-                    view,
-                    owned: Vec::new(),
-                    recorder: recorder.clone(),
-                    memory: Default::default(),
-                })
-            };
-            let serving = self.webhooks.serve(names, listener, guard(permits, None), scoped, &stopped)?;
-            metrics.watch_webhooks(serving.metrics);
-            let is_ready = serving.is_ready;
-            health.ready_check(Box::new(move || ("webhook certificates loaded".into(), is_ready())));
-            for (name, task) in serving.tasks {
-                let task = running.spawn(task);
-                tasks.insert(task.id(), name.into());
-            }
-        }
-        for controller in self.controllers {
-            let view = View::open(&self.cache, &self.scope, &controller.reads, &controller.indexes);
-            informers.extend(view.informers().cloned());
-            let objects = self.cache.informer(&controller.kind, &self.scope);
-            let elected = elected.as_ref().filter(|_| !controller.every_replica);
-            let lead = elected.map_or_else(Lead::always, |elected| {
-                Lead::elected(elected.standing.clone(), elected.ownership.clone())
-            });
-            let fence = elected.map(|elected| Arc::clone(&elected.fence));
-            let scoped = Scoped {
-                manager: self.name.clone(),
-                client: guard(controller.permits.clone(), fence),
-                view,
-                owned: controller.owned.clone(),
-                recorder: recorder.clone(),
-                memory: Default::default(),
-            };
-            let name = format!("controller {}", controller.name);
-            let figures = metrics.controller(&controller.name);
-            let runner = Runner::new(controller, Arc::new(scoped), objects, figures);
-            let task = running.spawn(runner.run(lead, stopped.clone()));
-            tasks.insert(task.id(), name);
-        }
-        drop(recorder);
-        informers.sort_by(|a, b| a.kind().cmp(b.kind()));
-        informers.dedup_by(|a, b| a.kind() == b.kind());
-        health.started(informers);
-        // It stands until the controllers have stopped, so that it is given back only then.
-        let (give_back, given_back) = watch::channel(false);
-        let alone = elected.is_none();
-        let mut candidate = match elected.map(|elected| elected.part) {
-            Some(Part::Candidate(candidate)) => tokio::spawn(candidate.run(given_back)),
-            Some(Part::Sharer(sharer)) => tokio::spawn(sharer.run(given_back)),
-            None => tokio::spawn(std::future::pending()),
-        };
-        let result = tokio::select! {
-            result = supervise(shutdown, &mut running, &tasks, &health) => result,
-            _ = &mut candidate => {
-                health.ended("the agreement with other replicas");
-                Err(Error::TaskEnded("the agreement with other replicas".into()))
-            }
-        };
-        health.stopping();
-        stop.send_replace(true);
-        let drained = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.grace, drained).await.is_err() {
-            tracing::warn!(grace = ?self.grace, "reconciliations did not finish in time and are cancelled");
-            running.shutdown().await;
-        }
-        give_back.send_replace(true);
-        if !candidate.is_finished() && (alone || tokio::time::timeout(RELEASE, &mut candidate).await.is_err())
-        {
-            candidate.abort();
-        }
-        // Every recorder went with its controller, so this ends once the last event is written.
-        if tokio::time::timeout(Duration::from_secs(2), &mut events).await.is_err() {
-            events.abort();
-        }
-        result
-    }
-
-    async fn listeners(&self) -> Result<Vec<(TcpListener, Serves)>> {
-        let mut wanted: Vec<(&str, Serves)> = Vec::new();
-        if let Some(address) = &self.metrics_address {
-            wanted.push((address, Serves { metrics: true, health: false }));
-        }
-        match &self.health_address {
-            Some(address) if self.metrics_address.as_ref() == Some(address) => {
-                wanted.iter_mut().for_each(|(_, serves)| serves.health = true);
-            }
-            Some(address) => wanted.push((address, Serves { metrics: false, health: true })),
-            None => {}
-        }
-        let mut listeners = Vec::new();
-        for (address, serves) in wanted {
-            listeners.push((listen(address).await?, serves));
-        }
-        Ok(listeners)
-    }
-}
-
-/// What replicas agree on, and this process's part in it.
-struct Elected {
-    part: Part,
-    fence: Arc<Fence>,
-    standing: watch::Receiver<Standing>,
-    ownership: Option<Arc<Ownership>>,
-}
-
-enum Part {
-    Candidate(Box<Candidate>),
-    Sharer(Box<Sharer>),
-}
-
-/// Health and metrics of an election.
-fn watch_election(
-    config: &LeaderElection,
-    standing: &watch::Receiver<Standing>,
-    health: &Health,
-    metrics: &Metrics,
-) {
-    let leads = standing.clone();
-    let help = "Whether this process holds the lease.";
-    metrics.gauge("leader_election_master_status", help, &config.id, move || leads.borrow().leads.into());
-    watch_standing(config.id.clone(), config.timing.lease, standing, health, ["leading", "standing by"]);
-}
-
-/// Health and metrics of sharing.
-fn watch_sharding(
-    config: &Sharding,
-    standing: &watch::Receiver<Standing>,
-    ownership: &Ownership,
-    health: &Health,
-    metrics: &Metrics,
-) {
-    let slots = ownership.changes();
-    let help = "Slots of 64 whose objects this process works on.";
-    metrics.gauge("kubewright_shard_slots", help, &config.id, move || slots.borrow().count_ones().into());
-    watch_standing(config.id.clone(), config.timing.lease, standing, health, ["sharing", "joining"]);
-}
-
-fn watch_standing(
-    id: String,
-    lease: Duration,
-    standing: &watch::Receiver<Standing>,
-    health: &Health,
-    [leading, otherwise]: [&'static str; 2],
-) {
-    let standing = standing.clone();
-    health.ready_check(Box::new(move || {
-        let standing = standing.borrow();
-        let in_touch = standing.contact.is_some_and(|contact| contact.elapsed() < lease);
-        let role = match (in_touch, standing.leads) {
-            (true, true) => leading,
-            (true, false) => otherwise,
-            (false, _) => "the API server does not answer",
-        };
-        (format!("lease {id}: {role}"), in_touch)
-    }));
-}
-
-/// Waits for the end: the wanted one, or a controller's own.
-async fn supervise(
-    shutdown: impl Future<Output = ()>,
-    running: &mut JoinSet<()>,
-    tasks: &HashMap<Id, String>,
-    health: &Health,
-) -> Result {
-    tokio::select! {
-        () = shutdown => Ok(()),
-        Some(ended) = running.join_next_with_id() => {
-            let id = match &ended {
-                Ok((id, ())) => *id,
-                Err(error) => error.id(),
-            };
-            let name = tasks.get(&id).cloned().unwrap_or_else(|| "a controller".into());
-            health.ended(&name);
-            Err(Error::TaskEnded(name))
-        }
     }
 }
 

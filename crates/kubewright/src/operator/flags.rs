@@ -228,6 +228,9 @@ pub(super) struct ManifestFlags {
     /// Grant namespaced kinds in this namespace only, as `run --namespace` needs
     #[arg(long, value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
+    /// Print what another cluster of the operator needs: a service account and the roles for what is done there
+    #[arg(long, value_name = "NAME", conflicts_with = "watch_namespace")]
+    pub cluster: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

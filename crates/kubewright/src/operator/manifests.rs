@@ -45,8 +45,11 @@ pub(super) fn print(
         documents.extend(role(name, None, &cluster, &named, &subject));
     }
     // What replicas agree with each other on, where they live.
-    let replicas = format!("{name}-replicas");
-    documents.extend(role(&replicas, Some(namespace), &own.rules(), &own.named_rules(), &subject));
+    // What replicas agree on with each other, where they live.
+    if !own.is_empty() {
+        let replicas = format!("{name}-replicas");
+        documents.extend(role(&replicas, Some(namespace), &own.rules(), &own.named_rules(), &subject));
+    }
     if let Some(watched) = watched.filter(|_| !namespaced.is_empty()) {
         documents.extend(role(name, Some(watched), &namespaced, &NamedRules::new(), &subject));
     }
@@ -152,6 +155,14 @@ mod tests {
             ])
         );
         assert_eq!(documents[3]["subjects"][0]["namespace"], "op-system");
+    }
+
+    #[test]
+    fn another_cluster_needs_an_account_and_a_role_and_no_more() {
+        let text = print("op", &[], &permits(), &Permits::default(), &[], "op-system", None).unwrap();
+        let documents = documents(&text);
+        let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
+        assert_eq!(kinds, ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::client::{Connect, Permits};
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
-use crate::manager::{Manager, own_permits};
+use crate::manager::{Cluster, Manager, Runnable, own_permits};
 use crate::sharding;
 use crate::webhook::names::Names;
 use crate::webhook::{Certificates, Conversion, Webhook, Webhooks};
@@ -29,6 +29,8 @@ pub struct Operator {
     name: String,
     version: Option<String>,
     controllers: Vec<Controller>,
+    runnables: Vec<Runnable>,
+    clusters: Vec<Cluster>,
     definitions: Vec<CustomResourceDefinition>,
     grace: Duration,
     memory: Memory,
@@ -44,6 +46,8 @@ impl Operator {
             name: name.into(),
             version: None,
             controllers: Vec::new(),
+            runnables: Vec::new(),
+            clusters: Vec::new(),
             definitions: Vec::new(),
             grace: Duration::from_secs(30),
             memory: Memory::default(),
@@ -69,6 +73,21 @@ impl Operator {
     #[must_use]
     pub fn controller(mut self, controller: Controller) -> Operator {
         self.controllers.push(controller);
+        self
+    }
+
+    /// Adds something that runs beside the controllers.
+    #[must_use]
+    pub fn runnable(mut self, runnable: Runnable) -> Operator {
+        self.runnables.push(runnable);
+        self
+    }
+
+    /// Adds another cluster, for controllers and runnables that [use](Controller::uses_in) it. What they need there is
+    /// printed by `manifests --cluster NAME`.
+    #[must_use]
+    pub fn cluster(mut self, cluster: Cluster) -> Operator {
+        self.clusters.push(cluster);
         self
     }
 
@@ -133,6 +152,7 @@ impl Operator {
     pub fn permits(&self) -> Permits {
         let mut permits = own_permits();
         self.controllers.iter().for_each(|controller| permits.extend(&controller.permits));
+        self.runnables.iter().for_each(|runnable| permits.extend(&runnable.uses.permits));
         permits.extend(&self.webhooks.permits(&self.name));
         permits
     }
@@ -155,6 +175,25 @@ impl Operator {
         manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, watched)
     }
 
+    /// What another cluster needs: a service account in `namespace` and a role for what controllers and runnables declare to
+    /// do there.
+    ///
+    /// # Errors
+    /// When nothing is declared for a cluster of that name.
+    pub fn manifests_of_cluster(&self, cluster: &str, namespace: &str) -> Result<String> {
+        let mut permits: Option<Permits> = None;
+        let controllers = self.controllers.iter().map(|controller| &controller.elsewhere);
+        for elsewhere in controllers.chain(self.runnables.iter().map(|runnable| &runnable.elsewhere)) {
+            if let Some(uses) = elsewhere.get(cluster) {
+                permits.get_or_insert_default().extend(&uses.permits);
+            }
+        }
+        let Some(permits) = permits else {
+            return Err(Error::Usage(format!("nothing is declared for a cluster named {cluster}")));
+        };
+        manifests::print(&self.name, &[], &permits, &Permits::default(), &[], namespace, None)
+    }
+
     /// Runs with this client until `shutdown` is done: what [`main`](Self::main) does, for tests and for
     /// operators inside other programs. Set a manager up by hand for anything more.
     ///
@@ -174,6 +213,8 @@ impl Operator {
         if let Some(election) = self.leader {
             manager = manager.leader_election(election);
         }
+        let manager = self.runnables.into_iter().fold(manager, Manager::runnable);
+        let manager = self.clusters.into_iter().fold(manager, Manager::cluster);
         self.controllers.into_iter().fold(manager, Manager::controller)
     }
 
@@ -188,7 +229,11 @@ impl Operator {
             Command::Run(run) => self.run_with(*run).await,
             Command::Manifests(manifests) => {
                 let namespace = manifests.namespace.unwrap_or_else(|| format!("{}-system", self.name));
-                self.manifests(&namespace, manifests.watch_namespace.as_deref()).and_then(|text| print(&text))
+                let text = match &manifests.cluster {
+                    Some(cluster) => self.manifests_of_cluster(cluster, &namespace),
+                    None => self.manifests(&namespace, manifests.watch_namespace.as_deref()),
+                };
+                text.and_then(|text| print(&text))
             }
             Command::Version => print(&format!(
                 "{} {} (kubewright {})\n",

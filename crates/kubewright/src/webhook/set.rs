@@ -120,7 +120,7 @@ impl Webhooks {
         names: Names,
         listener: TcpListener,
         client: kube::Client,
-        mut scoped: impl FnMut(&Webhook) -> Arc<Scoped>,
+        mut scoped: impl FnMut(&Webhook) -> Result<Arc<Scoped>>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Serving> {
         let targets = self.targets(&names.operator);
@@ -140,7 +140,7 @@ impl Webhooks {
             }
         };
         for hook in &self.hooks {
-            let served = Hook { handler: Arc::clone(&hook.handler), scoped: scoped(hook) };
+            let served = Hook { handler: Arc::clone(&hook.handler), scoped: scoped(hook)? };
             route(hook.served_at(), Route::Admission(served))?;
         }
         if !self.conversions.is_empty() {

@@ -7,5 +7,6 @@ mod controllers;
 mod informers;
 mod leaders;
 mod leases;
+mod runnables;
 mod shards;
 mod transport;

@@ -77,6 +77,7 @@ fn router() -> Router {
         owned: Vec::new(),
         recorder,
         memory: Default::default(),
+        elsewhere: Default::default(),
     });
     let mut router = Router::default();
     let handlers: [(&str, Arc<dyn Erased>); 3] = [

@@ -1,0 +1,125 @@
+//! One operator on two clusters: what an object of one wishes is made in the other, and what becomes of it there is told in
+//! the first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kubewright::{
+    Action, Cluster, Context, Controller, Error, Manager, Reconciler, Result, Trigger, Uses, Verb,
+};
+use kubewright_testing::{BoxError, TestCluster, eventually};
+use serde_json::json;
+
+/// Copies the config maps of the home cluster to the edge, and notes at home what the edge has.
+struct Mirror;
+
+impl Reconciler for Mirror {
+    type Object = ConfigMap;
+
+    async fn reconcile(&self, map: Arc<ConfigMap>, cx: &Context) -> Result<Action> {
+        let Some(wanted) = map.data.as_ref().and_then(|data| data.get("wanted")) else {
+            return Ok(Action::never());
+        };
+        let edge = cx.cluster("edge")?;
+        let copies: Api<ConfigMap> = Api::namespaced(edge.client(), "default");
+        let copy = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": cx.key().name()},
+            "data": {"is": wanted}});
+        let apply = PatchParams::apply(cx.field_manager()).force();
+        copies.patch(cx.key().name(), &apply, &Patch::Apply(copy)).await?;
+        // The cache of the edge includes what was just written there.
+        let copy = edge.get::<ConfigMap>(cx.key().clone()).await?.ok_or_else(|| Error::other("no copy"))?;
+        let seen = copy.data.as_ref().and_then(|data| data.get("seen")).cloned().unwrap_or_default();
+        let home: Api<ConfigMap> = Api::namespaced(cx.client(), "default");
+        let status = json!({"metadata": {"annotations": {"seen": seen}}});
+        home.patch(cx.key().name(), &PatchParams::default(), &Patch::Merge(status)).await?;
+        // Nothing was declared about secrets there.
+        let undeclared = edge.client();
+        let refused = Api::<Secret>::namespaced(undeclared, "default").get("x").await.map_err(Error::from);
+        assert!(matches!(refused, Err(Error::Undeclared(_))), "{refused:?}");
+        Ok(Action::done())
+    }
+}
+
+fn map(name: &str, key: &str, value: &str) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+        data: Some(BTreeMap::from([(key.to_owned(), value.to_owned())])),
+        ..ConfigMap::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_one_cluster_makes_one_in_another_and_its_state_flows_back() -> Result<(), BoxError> {
+    let home = TestCluster::api_server_only().await?;
+    let edge = TestCluster::api_server_only().await?;
+    let controller = Controller::new(Mirror)
+        .writes::<ConfigMap>([Verb::Patch])
+        .uses_in("edge", Uses::new().writes::<ConfigMap>([Verb::Patch]))
+        .trigger(Trigger::itself::<ConfigMap>().in_cluster("edge"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let manager = Manager::new("mirror", home.client())
+        .cluster(Cluster::new("edge", edge.client()))
+        .metrics_address(Some(&free))
+        .controller(controller);
+    let ready = manager.readiness();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(manager.run(async {
+        let _ = stopped.await;
+    }));
+    let at_home: Api<ConfigMap> = Api::default_namespaced(home.client());
+    let there: Api<ConfigMap> = Api::default_namespaced(edge.client());
+    at_home.create(&PostParams::default(), &map("a", "wanted", "blue")).await?;
+    eventually!(edge, "the copy", {
+        let copy = there.get_opt("a").await?;
+        copy.and_then(|copy| copy.data).and_then(|data| data.get("is").cloned()).as_deref() == Some("blue")
+    });
+    // A change at the edge comes back, though nothing changed at home.
+    let seen = json!({"data": {"seen": "by the edge"}});
+    there.patch("a", &PatchParams::default(), &Patch::Merge(seen)).await?;
+    eventually!(home, "the state of the edge", {
+        let annotations = at_home.get("a").await?.metadata.annotations.unwrap_or_default();
+        annotations.get("seen").map(String::as_str) == Some("by the edge")
+    });
+    assert!(ready.report().contains("[+]cache configmaps synced\n"), "{}", ready.report());
+    assert!(ready.report().contains("[+]cache configmaps in edge synced\n"), "{}", ready.report());
+    let metrics = scrape(&free).await?;
+    assert!(
+        metrics.contains("kubewright_cache_objects{resource=\"configmaps\",cluster=\"edge\"} 2\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("method=\"PATCH\",code=\"201\",cluster=\"edge\"}"), "{metrics}");
+    let _ = stop.send(());
+    running.await??;
+    Ok(())
+}
+
+async fn scrape(address: &str) -> Result<String, BoxError> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+#[tokio::test]
+async fn a_cluster_that_nothing_is_declared_for_is_refused_by_name() -> Result<(), BoxError> {
+    struct Asks(tokio::sync::mpsc::UnboundedSender<String>);
+    impl Reconciler for Asks {
+        type Object = k8s_openapi::api::core::v1::Namespace;
+        async fn reconcile(&self, _: Arc<Self::Object>, cx: &Context) -> Result<Action> {
+            let _ = self.0.send(cx.cluster("edge").map_or_else(|error| error.to_string(), |_| String::new()));
+            Ok(Action::done())
+        }
+    }
+    let cluster = TestCluster::api_server_only().await?;
+    let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+    let manager = Manager::new("asks", cluster.client()).controller(Controller::new(Asks(told)));
+    let running = tokio::spawn(manager.run(std::future::pending()));
+    let error = hear.recv().await.ok_or("it ended")?;
+    assert!(error.contains("`.uses_in(\"edge\", Uses::new()..)`"), "{error}");
+    running.abort();
+    Ok(())
+}

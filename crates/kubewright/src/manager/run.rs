@@ -1,0 +1,274 @@
+//! Starting and stopping, in order: listeners, agreement with other replicas, webhooks, caches; then whatever works, each
+//! part as its caches are synced. It stops in reverse: what works, then the Lease, then the events that are still to be
+//! written.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::cluster::Place;
+use super::health::{listen, serve};
+use super::metrics::Metrics;
+use super::parts::Parts;
+use super::replicas::Elected;
+use super::{Manager, own_permits};
+use crate::cache::Informer;
+use crate::client::{Guard, Limiter, Permits, Warnings};
+use crate::context::{Recorder, Scoped, Uses, View};
+use crate::controller::{Lead, Runner};
+use crate::kind::Kind;
+use crate::lease::Fence;
+use crate::webhook::Webhook;
+use crate::webhook::names::Names;
+use crate::{Error, Result};
+
+/// How long giving the Lease back may take.
+const RELEASE: Duration = Duration::from_secs(5);
+/// How long writing the last events may take.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+/// What guarded clients are made of.
+struct Guards {
+    warnings: Arc<Warnings>,
+    metrics: Arc<Metrics>,
+}
+
+impl Guards {
+    /// A client of a cluster that may do this much.
+    fn client(&self, place: &Place, permits: Permits, fence: Option<Arc<Fence>>) -> kube::Client {
+        self.limited(place, permits, fence, place.limiter.clone())
+    }
+
+    fn limited(
+        &self,
+        place: &Place,
+        permits: Permits,
+        fence: Option<Arc<Fence>>,
+        limiter: Option<Limiter>,
+    ) -> kube::Client {
+        let guard = Guard {
+            warnings: Arc::clone(&self.warnings),
+            fence,
+            limiter,
+            inner: place.client.clone(),
+            permits: Arc::new(permits),
+            cache: place.cache.clone(),
+            metrics: Arc::clone(&self.metrics),
+            cluster: place.name.as_deref().map(Arc::from),
+        };
+        kube::Client::new(guard, place.client.default_namespace())
+    }
+}
+
+/// What all parts are started with.
+struct Start {
+    manager: String,
+    guards: Guards,
+    home: Place,
+    others: BTreeMap<String, Place>,
+    recorder: Recorder,
+    /// What has to be synced before the process is ready.
+    informers: Vec<(Option<String>, Informer)>,
+}
+
+impl Start {
+    /// What code that declares this much shares; `who` it is, for errors.
+    fn scoped(
+        &mut self,
+        who: &str,
+        uses: Uses,
+        owned: Vec<Kind>,
+        elsewhere: BTreeMap<String, Uses>,
+        fence: Option<&Arc<Fence>>,
+    ) -> Result<Arc<Scoped>> {
+        let mut others = BTreeMap::new();
+        for (name, uses) in elsewhere {
+            let Some(place) = self.others.get(&name) else {
+                return Err(Error::Usage(format!(
+                    "{who} uses a cluster \"{name}\" that the manager does not have; add it with `.cluster(..)`"
+                )));
+            };
+            let scoped =
+                open(&self.manager, &self.guards, place, &self.recorder, &mut self.informers, uses, fence);
+            others.insert(name, Arc::new(scoped));
+        }
+        let home =
+            open(&self.manager, &self.guards, &self.home, &self.recorder, &mut self.informers, uses, fence);
+        Ok(Arc::new(Scoped { owned, elsewhere: others, ..home }))
+    }
+}
+
+fn open(
+    manager: &str,
+    guards: &Guards,
+    place: &Place,
+    recorder: &Recorder,
+    informers: &mut Vec<(Option<String>, Informer)>,
+    uses: Uses,
+    fence: Option<&Arc<Fence>>,
+) -> Scoped {
+    let view = View::open(&place.cache, &place.scope, &uses.reads, &uses.indexes);
+    informers.extend(view.informers().map(|informer| (place.name.clone(), informer.clone())));
+    Scoped {
+        manager: manager.to_owned(),
+        client: guards.client(place, uses.permits, fence.cloned()),
+        view,
+        owned: Vec::new(),
+        recorder: recorder.clone(),
+        memory: Default::default(),
+        elsewhere: BTreeMap::new(),
+    }
+}
+
+impl Manager {
+    /// Runs until `shutdown` is done, then stops gracefully.
+    ///
+    /// # Errors
+    /// When two controllers, runnables or clusters have one name, a limit lets nothing through, an address can't be bound, a cluster can't be found, or
+    /// a part ends on its own.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result {
+        unique("controllers", self.controllers.iter().map(|controller| &*controller.name))?;
+        unique("runnables", self.runnables.iter().map(|runnable| &*runnable.name))?;
+        unique("clusters", self.clusters.iter().map(super::Cluster::name))?;
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
+        let limit = self.rate_limit;
+        let home = Place::new(None, self.client.clone(), self.cache.clone(), self.scope.clone(), limit)?;
+        let mut others = BTreeMap::new();
+        for cluster in self.clusters {
+            let (name, place) = cluster.open(limit).await?;
+            others.insert(name, place);
+        }
+        let places = std::iter::once(&home).chain(others.values());
+        metrics.watch_caches(places.map(|place| (place.name.clone(), place.cache.clone())));
+        // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
+        let mut servers = JoinSet::new();
+        for (address, serves) in
+            super::health::addresses(self.metrics_address.as_deref(), self.health_address.as_deref())
+        {
+            let listener = listen(&address).await?;
+            servers.spawn(serve(listener, serves, Arc::clone(&health), Arc::clone(&metrics)));
+        }
+        let guards = Guards { warnings: Arc::default(), metrics: Arc::clone(&metrics) };
+        let (recorder, events) = Recorder::new(guards.client(&home, own_permits(), None), &self.name);
+        let mut events = tokio::spawn(events);
+        let (stop, stopped) = watch::channel(false);
+        let elected = Elected::new(
+            (self.leader.as_ref(), self.sharding.as_ref()),
+            // What is agreed on with Leases must not wait.
+            |permits| guards.limited(&home, permits, None, None),
+            &health,
+            &metrics,
+        )?;
+        let mut start =
+            Start { manager: self.name.clone(), guards, home, others, recorder, informers: Vec::new() };
+        let mut parts = Parts::default();
+        if !self.webhooks.is_empty() {
+            let listener = match self.webhook_listener {
+                Some(listener) => listener,
+                None => listen(&self.webhook_address).await?,
+            };
+            let names = Names::new(&self.name, &self.own_namespace);
+            let mut permits = self.webhooks.permits(&self.name);
+            permits.extend(&self.webhooks.own_permits(&names));
+            let client = start.guards.client(&start.home, permits, None);
+            let scoped = |hook: &Webhook| {
+                let uses = Uses {
+                    reads: hook.reads.clone(),
+                    indexes: hook.indexes.clone(),
+                    permits: hook.permits.clone(),
+                };
+                start.scoped("a webhook", uses, Vec::new(), BTreeMap::new(), None)
+            };
+            let serving = self.webhooks.serve(names, listener, client, scoped, &stopped)?;
+            metrics.watch_webhooks(serving.metrics);
+            let is_ready = serving.is_ready;
+            health.ready_check(Box::new(move || ("webhook certificates loaded".into(), is_ready())));
+            for (name, task) in serving.tasks {
+                parts.start(name.into(), async move {
+                    task.await;
+                    Ok(())
+                });
+            }
+        }
+        // Whoever leads, or whoever works on every replica.
+        let lead = |every_replica: bool| match elected.as_ref().filter(|_| !every_replica) {
+            Some(elected) => (elected.lead(), Some(elected.fence())),
+            None => (Lead::always(), None),
+        };
+        for runnable in self.runnables {
+            let (lead, fence) = lead(runnable.every_replica);
+            let name = format!("runnable {}", runnable.name);
+            let (uses, elsewhere) = (runnable.uses.clone(), runnable.elsewhere.clone());
+            let scoped = start.scoped(&name, uses, Vec::new(), elsewhere, fence.as_ref())?;
+            let may_end = runnable.may_end;
+            let task = runnable.drive(lead, scoped, stopped.clone(), &health);
+            if may_end {
+                parts.start_what_may_end(name, task);
+            } else {
+                parts.start(name, task);
+            }
+        }
+        for mut controller in self.controllers {
+            let (lead, fence) = lead(controller.every_replica);
+            let name = format!("controller {}", controller.name);
+            let uses = Uses {
+                reads: controller.reads.clone(),
+                indexes: controller.indexes.clone(),
+                permits: controller.permits.clone(),
+            };
+            let elsewhere = std::mem::take(&mut controller.elsewhere);
+            let scoped = start.scoped(&name, uses, controller.owned.clone(), elsewhere, fence.as_ref())?;
+            let objects = start.home.cache.informer(&controller.kind, &start.home.scope);
+            let figures = metrics.controller(&controller.name);
+            let runner = Runner::new(controller, scoped, objects, figures);
+            let stopped = stopped.clone();
+            parts.start(name, async move {
+                runner.run(lead, stopped).await;
+                Ok(())
+            });
+        }
+        let Start { informers, .. } = start;
+        health.started(informers);
+        // It stands until the parts have stopped, so that it is given back only then.
+        let (give_back, given_back) = watch::channel(false);
+        let alone = elected.is_none();
+        let mut standing = match elected {
+            Some(elected) => tokio::spawn(elected.run(given_back)),
+            None => tokio::spawn(std::future::pending()),
+        };
+        let result = tokio::select! {
+            () = shutdown => Ok(()),
+            error = parts.failed(&health) => Err(error),
+            _ = &mut standing => {
+                health.ended("the agreement with other replicas");
+                Err(Error::TaskEnded("the agreement with other replicas".into()))
+            }
+        };
+        health.stopping();
+        stop.send_replace(true);
+        parts.drain(self.grace).await;
+        give_back.send_replace(true);
+        if !standing.is_finished() && (alone || tokio::time::timeout(RELEASE, &mut standing).await.is_err()) {
+            standing.abort();
+        }
+        // Every recorder went with its part, so this ends once the last event is written.
+        if tokio::time::timeout(LAST_EVENTS, &mut events).await.is_err() {
+            events.abort();
+        }
+        result
+    }
+}
+
+/// Things of one sort need names of their own.
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::Usage(format!("two {what} are named {}; give one another name", pair[0]))),
+        None => Ok(()),
+    }
+}
