@@ -128,12 +128,14 @@ impl ControllerMetrics {
     }
 }
 
+/// What requests are counted by: the cluster, the method and the code.
+type Requests = (Option<Arc<str>>, String, u16);
+
 /// The figures of a process.
 #[derive(Default)]
 pub(crate) struct Metrics {
     controllers: Mutex<Vec<Arc<ControllerMetrics>>>,
-    /// By cluster, method and code.
-    requests: Mutex<BTreeMap<(Option<Arc<str>>, String, u16), u64>>,
+    requests: Mutex<BTreeMap<Requests, u64>>,
     caches: Mutex<Vec<(Option<String>, Cache)>>,
     webhooks: Mutex<Option<WebhookMetrics>>,
     gauges: Mutex<Vec<Gauge>>,
