@@ -43,7 +43,7 @@ impl External {
     pub fn trigger(&self, key: Key, why: &str) {
         let mut state = self.0.lock();
         match &state.queue {
-            Some(queue) => queue.add(key, Priority::Live, Reason::External(why.to_owned())),
+            Some(queue) => queue.add(key, Priority::LIVE, Reason::External(why.to_owned())),
             None if state.waiting.len() < WAITING => state.waiting.push((key, why.to_owned())),
             None => {
                 tracing::warn!(object = %key, why, "too many events wait for a controller that doesn't run")
@@ -54,7 +54,7 @@ impl External {
     pub(crate) fn connect(&self, queue: &Arc<SharedQueue<Key, Reason>>) {
         let mut state = self.0.lock();
         for (key, why) in std::mem::take(&mut state.waiting) {
-            queue.add(key, Priority::Live, Reason::External(why));
+            queue.add(key, Priority::LIVE, Reason::External(why));
         }
         state.queue = Some(Arc::clone(queue));
     }
@@ -79,7 +79,7 @@ mod tests {
     async fn what_is_sent_before_the_controller_runs_is_kept() {
         let external = External::new();
         external.trigger("a".into(), "paid");
-        let queue = Arc::new(SharedQueue::new(Queue::<Key, Reason>::BACKOFF));
+        let queue = Arc::new(SharedQueue::new(Queue::new(Queue::<Key, Reason>::BACKOFF)));
         external.connect(&queue);
         external.clone().trigger("b".into(), "refunded");
         let (first, second) = (queue.take().await, queue.take().await);
@@ -87,6 +87,6 @@ mod tests {
         assert_eq!(second.key.name(), "b");
         external.disconnect();
         external.trigger("c".into(), "late");
-        assert_eq!(queue.read(Queue::depth), 0);
+        assert_eq!(queue.read(|queue, _| queue.depth()), 0);
     }
 }

@@ -25,6 +25,7 @@ use crate::cache::{Cached, Index};
 use crate::client::{Permit, Permits, Verb};
 use crate::context::{Context, Uses, View};
 use crate::kind::{Defined, Key, Kind, Object};
+use crate::queue::{Priority, RateLimit, Tenants};
 
 /// Brings the world in line with one object at a time.
 ///
@@ -63,22 +64,36 @@ pub trait Reconciler: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Action {
     pub(crate) after: Option<Duration>,
+    pub(crate) priority: Option<Priority>,
 }
 
 impl Action {
     /// Nothing, until something changes.
     pub fn done() -> Action {
-        Action { after: None }
+        Action { after: None, priority: None }
     }
 
-    /// The same again after this time, or earlier when something changes.
+    /// The same again after this time, or earlier when something changes. It is as urgent then as it was now.
     pub fn after(delay: Duration) -> Action {
-        Action { after: Some(delay) }
+        Action { after: Some(delay), priority: None }
+    }
+
+    /// How urgent it is to run again: [`Action::after`] only, as nothing runs again otherwise.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use kubewright::{Action, queue::Priority};
+    /// Action::after(Duration::from_secs(600)).priority(Priority::LOW);
+    /// ```
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Action {
+        self.priority = Some(priority);
+        self
     }
 
     /// Nothing, as [`done`](Self::done): for objects that are not this controller's concern.
     pub fn never() -> Action {
-        Action { after: None }
+        Action { after: None, priority: None }
     }
 }
 
@@ -110,6 +125,8 @@ pub struct Controller {
     pub(crate) indexes: Vec<Index>,
     pub(crate) permits: Permits,
     pub(crate) concurrency: usize,
+    pub(crate) tenants: Option<Tenants<Key>>,
+    pub(crate) limit: Option<RateLimit>,
     pub(crate) timeout: Duration,
     pub(crate) every_replica: bool,
     pub(crate) externals: Vec<External>,
@@ -152,6 +169,8 @@ impl Controller {
             indexes: Vec::new(),
             permits,
             concurrency: 4,
+            tenants: None,
+            limit: None,
             timeout: Duration::from_secs(300),
             every_replica: false,
             externals: Vec::new(),
@@ -269,6 +288,21 @@ impl Controller {
     #[must_use]
     pub fn concurrency(mut self, objects: usize) -> Controller {
         self.concurrency = objects.max(1);
+        self
+    }
+
+    /// Shares its turns among tenants, so that one with many objects does not hold up another:
+    /// `.fair_by(Tenants::namespaces())`. First come, first served by default, within a [`Priority`].
+    #[must_use]
+    pub fn fair_by(mut self, tenants: Tenants<Key>) -> Controller {
+        self.tenants = Some(tenants);
+        self
+    }
+
+    /// How many reconciliations may begin a second, whatever leads to them. Unlimited by default.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Controller {
+        self.limit = Some(limit);
         self
     }
 

@@ -135,7 +135,14 @@ impl Runner {
         metrics: Arc<ControllerMetrics>,
     ) -> Runner {
         const BACKOFF: Backoff = Queue::<Key, Reason>::BACKOFF;
-        let queue = Arc::new(SharedQueue::new(BACKOFF));
+        let mut queue = Queue::new(BACKOFF);
+        if let Some(tenants) = &controller.tenants {
+            queue = queue.fair_by(tenants.clone());
+        }
+        if let Some(limit) = controller.limit {
+            queue = queue.limited(limit);
+        }
+        let queue = Arc::new(SharedQueue::new(queue));
         metrics.watch_queue(&queue);
         metrics.concurrency(controller.concurrency);
         Runner { controller, scoped, objects, queue, metrics }
@@ -224,7 +231,9 @@ impl Runner {
             Some(share) => {
                 running.spawn(Arc::clone(self).handle(taken, share));
             }
-            None => self.queue.done(&taken.key, Outcome::Done, Reason::Requeued),
+            None => {
+                self.queue.done(&taken.key, Outcome::Declined, Reason::Requeued);
+            }
         }
     }
 
@@ -245,7 +254,7 @@ impl Runner {
         });
         for key in keys {
             let reason = Reason::Listed(self.controller.kind.kind.clone(), key.clone());
-            self.queue.add(key, Priority::Low, reason);
+            self.queue.add(key, Priority::LOW, reason);
         }
     }
 
@@ -257,7 +266,7 @@ impl Runner {
             let (trigger, kind) = (trigger.clone(), self.controller.kind.clone());
             let (view, queue) = (view.clone(), Arc::clone(&self.queue));
             subscriptions.push(informer.subscribe(move |delta| {
-                let priority = if delta.initial { Priority::Low } else { Priority::Live };
+                let priority = trigger.priority_of(delta);
                 for key in trigger.route(delta, &kind, &view) {
                     queue.add(key, priority, Reason::of(delta, &trigger));
                 }
@@ -278,7 +287,9 @@ impl Runner {
         let key = taken.key.clone();
         let (outcome, reason) = self.reconcile(taken).instrument(span).await;
         drop(share);
-        self.queue.done(&key, outcome, reason);
+        if let Some(worked) = self.queue.done(&key, outcome, reason) {
+            self.metrics.worked(worked);
+        }
     }
 
     async fn reconcile(&self, taken: Taken<Key, Reason>) -> (Outcome, Reason) {
@@ -293,12 +304,15 @@ impl Runner {
             Err(panic) => Err(Error::Panicked(panic_message(&*panic))),
         };
         let (outcome, ended) = match &result {
-            Ok(Action { after: None }) => (Outcome::Done, How::Success),
-            Ok(Action { after: Some(delay) }) => (Outcome::After(*delay), How::RequeueAfter),
+            Ok(Action { after: None, .. }) => (Outcome::Done, How::Success),
+            Ok(Action { after: Some(delay), priority }) => {
+                (Outcome::After { delay: *delay, priority: *priority }, How::RequeueAfter)
+            }
             Err(Error::Terminal(_) | Error::Decode(_) | Error::Undeclared(_)) => {
                 (Outcome::GaveUp, How::Terminal)
             }
             Err(Error::Panicked(_)) => (Outcome::Failed, How::Panic),
+            Err(Error::Timeout(_)) => (Outcome::Failed, How::Timeout),
             Err(_) => (Outcome::Failed, How::Error),
         };
         self.metrics.ended(started.elapsed(), ended);

@@ -10,6 +10,7 @@ use crate::Result;
 use crate::cache::{Cached, Delta, What};
 use crate::context::View;
 use crate::kind::{Key, Kind, Object};
+use crate::queue::Priority;
 
 type Map = dyn Fn(&Cached, &View) -> Result<Vec<Key>> + Send + Sync;
 
@@ -30,6 +31,7 @@ pub struct Trigger {
     cluster: Option<String>,
     route: Route,
     predicate: Option<Predicate>,
+    priority: Priority,
 }
 
 impl Trigger {
@@ -40,19 +42,31 @@ impl Trigger {
 
     /// The same for a kind known only at run time.
     pub fn itself_raw(kind: Kind) -> Trigger {
-        Trigger { kind, cluster: None, route: Route::Itself, predicate: None }
+        Trigger { kind, cluster: None, route: Route::Itself, predicate: None, priority: Priority::LIVE }
     }
 
     /// Changes of objects whose controlling owner is reconciled.
     pub fn owned<K: Object>() -> Trigger {
-        Trigger { kind: Kind::of::<K>(), cluster: None, route: Route::Controller, predicate: None }
+        Trigger {
+            kind: Kind::of::<K>(),
+            cluster: None,
+            route: Route::Controller,
+            predicate: None,
+            priority: Priority::LIVE,
+        }
     }
 
     /// Changes of objects that a function leads to keys. It is called with the new state and, when that
     /// differs, with the old one; it may look at the cache. It must be quick: events wait for it.
     pub fn mapped<K: Object>(map: impl Fn(&K, &View) -> Result<Vec<Key>> + Send + Sync + 'static) -> Trigger {
         let map = move |object: &Cached, view: &View| map(&object.decode::<K>()?, view);
-        Trigger { kind: Kind::of::<K>(), cluster: None, route: Route::Map(Arc::new(map)), predicate: None }
+        Trigger {
+            kind: Kind::of::<K>(),
+            cluster: None,
+            route: Route::Map(Arc::new(map)),
+            predicate: None,
+            priority: Priority::LIVE,
+        }
     }
 
     /// The same for a kind known only at run time, on objects as they are cached.
@@ -60,7 +74,13 @@ impl Trigger {
         kind: Kind,
         map: impl Fn(&Cached, &View) -> Result<Vec<Key>> + Send + Sync + 'static,
     ) -> Trigger {
-        Trigger { kind, cluster: None, route: Route::Map(Arc::new(map)), predicate: None }
+        Trigger {
+            kind,
+            cluster: None,
+            route: Route::Map(Arc::new(map)),
+            predicate: None,
+            priority: Priority::LIVE,
+        }
     }
 
     /// Changes in another cluster of the manager. What a function looks up in the cache is that cluster's, and so are
@@ -79,6 +99,18 @@ impl Trigger {
             None => predicate,
         });
         self
+    }
+
+    /// How urgent its changes are; [`Priority::LIVE`] by default. What a list finds stays at [`Priority::LOW`], or
+    /// below it when its changes are.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Trigger {
+        self.priority = priority;
+        self
+    }
+
+    pub(crate) fn priority_of(&self, delta: &Delta) -> Priority {
+        if delta.initial { self.priority.min(Priority::LOW) } else { self.priority }
     }
 
     /// The kind that is followed.
@@ -316,6 +348,17 @@ mod tests {
         assert!(route(&fails, &delta).is_empty());
         let maps = Trigger::mapped::<Pod>(|pod, _| Ok(vec![Key::of(pod)]));
         assert_eq!(route(&maps, &delta), ["n/p"]);
+    }
+
+    #[test]
+    fn a_trigger_says_how_urgent_its_changes_are() {
+        let change = update(pod("a", 1), pod("a", 2));
+        let listed = Delta { initial: true, ..change.clone() };
+        let urgency = |trigger: Trigger| [trigger.priority_of(&change), trigger.priority_of(&listed)];
+        let pods = Trigger::itself::<Pod>;
+        assert_eq!(urgency(pods()), [Priority::LIVE, Priority::LOW]);
+        assert_eq!(urgency(pods().priority(Priority(9))), [Priority(9), Priority::LOW]);
+        assert_eq!(urgency(pods().priority(Priority(-500))), [Priority(-500), Priority(-500)]);
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl World {
                 self.generation[object] += 1;
                 for index in 0..self.nodes.len() {
                     let clock = self.clock(index);
-                    self.nodes[index].queue.add(object, Priority::Live, 0, clock.monotonic);
+                    self.nodes[index].queue.add(object, Priority::LIVE, 0, clock.monotonic);
                     self.work(index);
                 }
             }
@@ -269,7 +269,7 @@ impl World {
         }
         for object in 0..self.slots.len() {
             if self.slots[object] & gained != 0 {
-                self.nodes[index].queue.add(object, Priority::Low, 0, clock.monotonic);
+                self.nodes[index].queue.add(object, Priority::LOW, 0, clock.monotonic);
             }
         }
         self.work(index);
