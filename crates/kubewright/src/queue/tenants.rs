@@ -19,7 +19,9 @@ use crate::kind::Key;
 ///     key.namespace().and_then(|namespace| namespace.split('-').next()).unwrap_or_default().to_owned()
 /// });
 /// ```
-pub struct Tenants<K>(Arc<dyn Fn(&K) -> Arc<str> + Send + Sync>);
+pub struct Tenants<K>(Arc<Of<K>>);
+
+type Of<K> = dyn Fn(&K) -> Arc<str> + Send + Sync;
 
 impl<K: fmt::Debug> Tenants<K> {
     /// What a function says of a key. It is asked when a key enters the queue and must be quick: events wait for it.

@@ -139,6 +139,8 @@ pub(super) fn write(controllers: &[Arc<ControllerMetrics>], out: &mut String) {
 }
 
 type Figure<'a> = &'a dyn Fn(&ControllerMetrics) -> String;
+type Times = fn(&ControllerMetrics) -> &Histogram;
+type QueueFigure = fn(&QueueFigures) -> String;
 
 fn reconciliations(controllers: &[Arc<ControllerMetrics>], out: &mut String) {
     let label = |one: &ControllerMetrics| format!("controller=\"{}\"", one.name);
@@ -204,7 +206,7 @@ fn reconciliations(controllers: &[Arc<ControllerMetrics>], out: &mut String) {
 
 fn queues(controllers: &[Arc<ControllerMetrics>], out: &mut String) {
     let label = |one: &ControllerMetrics| format!("name=\"{0}\",controller=\"{0}\"", one.name);
-    let times: [(Family, fn(&ControllerMetrics) -> &Histogram); 2] = [
+    let times: [(Family, Times); 2] = [
         (Family::histogram("workqueue_queue_duration_seconds", "Time from ready to started."), |one| {
             &one.waited
         }),
@@ -226,7 +228,7 @@ fn queues(controllers: &[Arc<ControllerMetrics>], out: &mut String) {
             }
         }
     });
-    let each: [(Family, fn(&QueueFigures) -> String); 4] = [
+    let each: [(Family, QueueFigure); 4] = [
         (Family::counter("workqueue_adds_total", "How often a key became ready."), |queue| {
             queue.adds.to_string()
         }),
