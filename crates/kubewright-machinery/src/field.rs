@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::gojson::{self, Style};
+
 /// A path to a field, built while a validator descends. Cheap: each step borrows its parent.
 #[derive(Clone, Copy, Debug)]
 pub struct Path<'a> {
@@ -235,7 +237,7 @@ impl Error {
                     (Some(text), _) => out.push_str(text),
                     (None, Value::String(s)) => out.push_str(&quote(s)),
                     (None, Value::Number(n)) => out.push_str(&number(n)),
-                    (None, other) => write_json(other, &mut out),
+                    (None, other) => gojson::write(&mut out, other, Style::Standard),
                 }
             }
         }
@@ -289,71 +291,6 @@ pub fn is_print(c: char) -> bool {
     PRINTABLE.is_match(c.encode_utf8(&mut [0; 4]))
 }
 
-/// A JSON value as Go's `encoding/json` writes it: sorted keys, `<`, `>` and `&` escaped, and Go's way to
-/// write floating-point numbers.
-pub fn write_json(value: &Value, out: &mut String) {
-    match value {
-        Value::Null | Value::Bool(_) => {
-            let _ = write!(out, "{value}");
-        }
-        Value::Number(n) if n.is_f64() => {
-            let f = n.as_f64().unwrap_or_default();
-            let magnitude = f.abs();
-            if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
-                out.push_str(&exponent(f, 1));
-            } else {
-                let _ = write!(out, "{f}");
-            }
-        }
-        Value::Number(n) => {
-            let _ = write!(out, "{n}");
-        }
-        Value::String(s) => write_json_string(s, out),
-        Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write_json(item, out);
-            }
-            out.push(']');
-        }
-        Value::Object(map) => {
-            out.push('{');
-            for (i, (key, item)) in map.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write_json_string(key, out);
-                out.push(':');
-                write_json(item, out);
-            }
-            out.push('}');
-        }
-    }
-}
-
-fn write_json_string(s: &str, out: &mut String) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\0'..'\x20' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
 /// A number as Go's `%v` prints an int64 or a float64.
 pub fn number(n: &serde_json::Number) -> String {
     match n.as_f64() {
@@ -373,7 +310,7 @@ pub fn float(f: f64) -> String {
 }
 
 /// `d.ddde+xx`, with an exponent of at least `digits` digits.
-fn exponent(f: f64, digits: usize) -> String {
+pub(crate) fn exponent(f: f64, digits: usize) -> String {
     let text = format!("{f:e}");
     let (mantissa, exp) = text.split_once('e').unwrap_or((&text, "0"));
     let (sign, exp) = exp.strip_prefix('-').map_or(('+', exp), |e| ('-', e));

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod duration;
 pub mod field;
 pub mod fieldset;
+pub mod gojson;
 pub mod gvk;
 pub mod meta;
 pub mod names;

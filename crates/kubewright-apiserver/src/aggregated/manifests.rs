@@ -1,9 +1,9 @@
 //! What an aggregated API server needs in the cluster, derived from the kinds that it serves: nothing of it is written
 //! twice. Values only.
 
+use kubewright_machinery::gvk::compare_versions;
 use serde_json::{Value, json};
 
-use crate::discovery::version_order;
 use crate::resources::{Resource, Verb};
 
 /// Where the server is served: the port of the Service, and that of the pods.
@@ -82,7 +82,7 @@ pub(super) fn api_services<'k>(kinds: &[&'k Resource]) -> Vec<(String, &'k str, 
 /// The preferred version has the highest number.
 fn priority(kinds: &[&Resource], group: &str, version: &str) -> usize {
     let versions = api_services(kinds).into_iter().filter(|(_, g, _)| *g == group);
-    let above = versions.filter(|(_, _, v)| version_order(v, version) == std::cmp::Ordering::Less);
+    let above = versions.filter(|(_, _, v)| compare_versions(v, version).is_gt());
     100_usize.saturating_sub(10 * above.count()).max(1)
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use kubewright_machinery::gvk::compare_versions;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -18,7 +19,7 @@ use crate::resources::{Resource, Subresource, Table, Verb, Verbs};
 mod aggregated;
 mod priority;
 
-pub use priority::{group_priority, version_order, version_priority};
+pub use priority::{group_priority, version_priority};
 
 /// The discovery documents of one table.
 pub struct Documents {
@@ -86,7 +87,7 @@ impl Documents {
             }
         }
         for group in &mut groups {
-            group.versions.sort_by(|a, b| version_order(&a.name, &b.name));
+            group.versions.sort_by(|a, b| compare_versions(&b.name, &a.name));
             for version in &mut group.versions {
                 if let Content::Own(resources) = &mut version.content {
                     resources.sort_by(|a, b| a.plural.cmp(&b.plural));
@@ -95,7 +96,7 @@ impl Documents {
         }
         let mut remotes: Vec<&Arc<Remote>> = table.remotes().iter().collect();
         remotes.sort_by(|a, b| {
-            b.version_priority.cmp(&a.version_priority).then_with(|| version_order(&a.version, &b.version))
+            b.version_priority.cmp(&a.version_priority).then_with(|| compare_versions(&b.version, &a.version))
         });
         for remote in remotes {
             let group = match groups.iter_mut().find(|g| g.name == remote.group) {

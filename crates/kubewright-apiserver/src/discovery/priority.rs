@@ -1,7 +1,5 @@
 //! The order of groups and versions in discovery, which decides what `kubectl get NAME` means where names clash.
 
-use std::cmp::Ordering;
-
 /// `groupPriorityMinimum` of the groups that Kubernetes itself serves; larger comes first.
 const GROUPS: [(&str, u32); 21] = [
     ("apiregistration.k8s.io", 20000),
@@ -44,46 +42,5 @@ pub fn version_priority(group: &str, version: &str) -> u32 {
         (group, _) if GROUPS.iter().any(|(name, _)| *name == group) => 15,
         // Versions of custom resources are told apart by their names.
         _ => 100,
-    }
-}
-
-/// Kubernetes' order of versions: GA before beta before alpha, higher numbers first, all others after, by name.
-pub fn version_order(a: &str, b: &str) -> Ordering {
-    match (parse(a), parse(b)) {
-        (Some(a), Some(b)) => b.cmp(&a),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => a.cmp(b),
-    }
-}
-
-/// (stability, major, minor) of a version such as `v1`, `v2beta3`.
-fn parse(version: &str) -> Option<(u8, u64, u64)> {
-    let number = |text: &str| -> Option<u64> {
-        let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-        text.parse().ok().filter(|_| canonical)
-    };
-    let rest = version.strip_prefix('v')?;
-    for (name, stability) in [("beta", 1), ("alpha", 0)] {
-        if let Some((major, minor)) = rest.split_once(name) {
-            return Some((stability, number(major)?, number(minor)?));
-        }
-    }
-    Some((2, number(rest)?, 0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_sort_by_stability_then_number_then_name() {
-        let mut versions =
-            ["foo10", "v1", "v1beta1", "v3alpha1", "v10", "v11beta2", "foo1", "v2", "v12alpha1", "v1beta10"];
-        versions.sort_by(|a, b| version_order(a, b));
-        assert_eq!(
-            versions,
-            ["v10", "v2", "v1", "v11beta2", "v1beta10", "v1beta1", "v12alpha1", "v3alpha1", "foo1", "foo10"]
-        );
     }
 }

@@ -2,7 +2,7 @@
 //! `encoding/json` writes the internal types: Go's field names in declaration order, absent values as
 //! `null`, `""`, `0` or `false`. Here are the shapes of the types that messages show, and the printer.
 
-use kubewright_machinery::field;
+use kubewright_machinery::gojson::{self, Style};
 use serde_json::Value;
 
 /// The Go type of a value.
@@ -50,7 +50,7 @@ fn write(go: &Go, value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        (_, value) => field::write_json(value, out),
+        (_, value) => gojson::write(out, value, Style::Standard),
     }
 }
 

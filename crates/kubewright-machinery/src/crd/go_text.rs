@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::hub::{Hub, PER_VERSION};
+use crate::gojson::{self, Style};
 use crate::schema::structural::Node;
 
 /// How a field is shown.
@@ -210,7 +211,7 @@ fn write(go: Go, value: Option<&Value>, out: &mut String) {
         return;
     };
     match go {
-        Go::Text | Go::Bool | Go::Int | Go::Pointer => crate::field::write_json(value, out),
+        Go::Text | Go::Bool | Go::Int | Go::Pointer => gojson::write(out, value, Style::Standard),
         Go::Schema => write_struct(SCHEMA, Node::new(value), out),
         Go::Schemas => out.push_str(&list(value.as_array().map_or(&[][..], Vec::as_slice), |item, out| {
             write_struct(SCHEMA, Node::new(item), out);
@@ -226,7 +227,7 @@ fn write(go: Go, value: Option<&Value>, out: &mut String) {
                 if i > 0 {
                     out.push(',');
                 }
-                crate::field::write_json(&name.as_str().into(), out);
+                gojson::write(out, &name.as_str().into(), Style::Standard);
                 out.push(':');
                 write_struct(SCHEMA, Node::new(schema), out);
             }

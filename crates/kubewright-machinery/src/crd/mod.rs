@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::field::Path;
+use crate::gvk::compare_versions;
 use crate::schema::structural::{self, Node};
 use crate::schema::{Schema, SchemaRef, embedded};
 
@@ -205,8 +206,8 @@ impl Definition {
         let newer = self
             .versions
             .iter()
-            .filter(|v| v.served && !v.deprecated && version_order(&version.name, &v.name).is_lt());
-        let best = newer.max_by(|a, b| version_order(&a.name, &b.name));
+            .filter(|v| v.served && !v.deprecated && compare_versions(&version.name, &v.name).is_lt());
+        let best = newer.max_by(|a, b| compare_versions(&a.name, &b.name));
         let instead = best.map(|v| format!("; use {group}/{} {kind}", v.name)).unwrap_or_default();
         Some(format!("{group}/{} {kind} is deprecated{instead}", version.name))
     }
@@ -214,27 +215,6 @@ impl Definition {
     /// A version by its name.
     pub fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.name == name)
-    }
-}
-
-/// The order of API versions as Kubernetes prefers them, least first: other names (the later in the alphabet the less),
-/// then alpha, beta and stable ones by number.
-pub fn version_order(a: &str, b: &str) -> std::cmp::Ordering {
-    fn parse(name: &str) -> Option<(u8, u64, u64)> {
-        let number = |s: &str| s.bytes().all(|b| b.is_ascii_digit()).then(|| s.parse::<u64>().ok())?;
-        let rest = name.strip_prefix('v')?;
-        for (stage, word) in [(0, "alpha"), (1, "beta")] {
-            if let Some((major, minor)) = rest.split_once(word) {
-                return Some((stage, number(major)?, number(minor)?));
-            }
-        }
-        Some((2, number(rest)?, 0))
-    }
-    match (parse(a), parse(b)) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        (Some(_), None) => std::cmp::Ordering::Greater,
-        (None, Some(_)) => std::cmp::Ordering::Less,
-        (None, None) => b.cmp(a),
     }
 }
 
@@ -477,13 +457,6 @@ mod tests {
             warning.as_deref(),
             Some("example.com/v1 Widget is deprecated; use example.com/v2 Widget")
         );
-    }
-
-    #[test]
-    fn stable_versions_come_before_others() {
-        let mut names = ["foo", "v1", "v10", "v2beta1", "v1alpha1", "v11alpha2", "bar", "v3beta1"];
-        names.sort_by(|a, b| version_order(b, a));
-        assert_eq!(names, ["v10", "v1", "v3beta1", "v2beta1", "v11alpha2", "v1alpha1", "bar", "foo"]);
     }
 
     #[test]

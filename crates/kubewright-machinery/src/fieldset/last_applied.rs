@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::value::write_json;
+use crate::gojson::{self, Style};
 
 /// The manager that kubectl applies as.
 pub(super) const KUBECTL: &str = "kubectl";
@@ -37,9 +37,9 @@ pub(super) fn follow(object: &mut Value, patch: &Value) {
             if let Some(Value::Object(annotations)) = config.pointer_mut("/metadata/annotations") {
                 annotations.remove(LAST_APPLIED);
             }
-            write_json(&mut text, &config);
+            gojson::write(&mut text, &config, Style::Standard);
         }
-        _ => write_json(&mut text, patch),
+        _ => gojson::write(&mut text, patch, Style::Standard),
     }
     text.push('\n');
     let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") else { return };

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::json::SetError;
 use super::set::Set;
-use super::value::quote;
+use crate::field::quote;
 
 /// How many entries of updates an object keeps; older ones become one entry of [`ANCIENT_CHANGES`].
 pub const MAX_UPDATE_MANAGERS: usize = 10;

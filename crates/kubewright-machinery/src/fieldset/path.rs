@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::value;
+use crate::gojson::{self, Style};
 
 /// One step of a path. Cloning is a reference count.
 #[derive(Clone, Debug)]
@@ -105,15 +106,15 @@ impl PathElement {
                     if i > 0 {
                         out.push(',');
                     }
-                    value::write_json_string(&mut out, name, false);
+                    gojson::write_name(&mut out, name);
                     out.push(':');
-                    value::write_json(&mut out, value);
+                    gojson::write(&mut out, value, Style::Iterator);
                 }
                 out.push('}');
             }
             Self::Value(value) => {
                 out.push_str("v:");
-                value::write_json(&mut out, value);
+                gojson::write(&mut out, value, Style::Iterator);
             }
             Self::Index(index) => {
                 let _ = write!(out, "i:{index}");

@@ -4,9 +4,10 @@
 //! of Kubernetes' messages, which print values the way its language formats them.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
 
 use serde_json::{Number, Value};
+
+use crate::field::{number, quote};
 
 /// Whether two values are the same field value.
 pub fn equal(a: &Value, b: &Value) -> bool {
@@ -86,7 +87,7 @@ pub fn plain(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
         Value::Bool(b) => b.to_string(),
-        Value::Number(number) => number_text(number),
+        Value::Number(n) => number(n),
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
         Value::Object(fields) => {
@@ -123,106 +124,6 @@ pub fn type_name(value: &Value) -> &'static str {
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
     }
-}
-
-/// A number as Go prints a decoded one: integers plainly, floats shortest, with an exponent below 1e-04 and
-/// from 1e+06 up.
-fn number_text(number: &Number) -> String {
-    if let Some(n) = integer(number) {
-        return n.to_string();
-    }
-    let n = number.as_f64().unwrap_or(0.0);
-    let scientific = format!("{n:e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if n != 0.0 && !(-4..6).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{digits}e{sign}{:02}", exponent.abs());
-    }
-    n.to_string()
-}
-
-/// A Go-quoted string (`%q`).
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Appends a value as the JSON that Kubernetes writes into keys of `fieldsV1`.
-pub fn write_json(out: &mut String, value: &Value) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-        Value::Number(number) => match integer(number) {
-            Some(n) => {
-                let _ = write!(out, "{n}");
-            }
-            None => {
-                let _ = write!(out, "{}", number.as_f64().unwrap_or(0.0));
-            }
-        },
-        Value::String(text) => write_json_string(out, text, true),
-        Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write_json(out, item);
-            }
-            out.push(']');
-        }
-        Value::Object(fields) => {
-            out.push('{');
-            for (i, (name, value)) in fields.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write_json_string(out, name, true);
-                out.push(':');
-                write_json(out, value);
-            }
-            out.push('}');
-        }
-    }
-}
-
-/// Appends a JSON string; `html` escapes `<`, `>`, `&` and the two line separators too.
-pub fn write_json_string(out: &mut String, text: &str, html: bool) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if (c as u32) < 0x20 || (html && matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}')) => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER};
 use crate::field::{self, Error, Path};
+use crate::gojson::{self, Style};
 use crate::gvk::GroupVersion;
 use crate::names::{self, NameRule};
 
@@ -191,9 +192,9 @@ fn owner_text(reference: &Value) -> String {
         if out.len() > 1 {
             out.push(',');
         }
-        field::write_json(&Value::from(field), &mut out);
+        gojson::write(&mut out, &Value::from(field), Style::Standard);
         out.push(':');
-        field::write_json(&Value::from(text(reference, field)), &mut out);
+        gojson::write(&mut out, &Value::from(text(reference, field)), Style::Standard);
     }
     for field in ["controller", "blockOwnerDeletion"] {
         if let Some(value) = reference.get(field).and_then(Value::as_bool) {

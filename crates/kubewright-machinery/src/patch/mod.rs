@@ -14,12 +14,13 @@ pub(crate) use merge::tests::any_json_without_nulls as any_json;
 use serde_json::Value;
 
 use crate::field::{self, Path};
+use crate::gojson::{self, Style};
 use crate::status::Status;
 
 /// The answer to a JSON or merge patch whose result can't be decoded, or not strictly: 422 with the cause `patch`.
 pub fn undecodable(patched: &Value, error: impl std::fmt::Display) -> Status {
     let mut text = String::new();
-    field::write_json(patched, &mut text);
+    gojson::write(&mut text, patched, Style::Standard);
     Status::invalid("", "", "", &[field::Error::invalid(&Path::new("patch"), text, error.to_string())])
 }
 

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::field::quote;
 use crate::fieldset::path::PathElement;
-use crate::fieldset::value;
 use crate::schema::{ListType, Schema, SchemaRef, Type};
 
 /// The type of a value.
@@ -321,7 +321,7 @@ impl List<'_> {
             }
         }
         if keys.is_empty() && !names.is_empty() {
-            let names: Vec<_> = names.iter().map(|name| value::quote(name)).collect();
+            let names: Vec<_> = names.iter().map(|name| quote(name)).collect();
             return Err(format!(
                 "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
                 names.join(" ")
