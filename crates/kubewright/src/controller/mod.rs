@@ -1,5 +1,7 @@
 //! A controller: a reconciler, what triggers it, and what it declares to read and write.
 
+#[cfg(test)]
+mod day;
 mod external;
 mod raw;
 mod runner;

@@ -143,6 +143,16 @@ impl Runner {
             queue = queue.limited(limit);
         }
         let queue = Arc::new(SharedQueue::new(queue));
+        Runner::with_queue(controller, scoped, objects, metrics, queue)
+    }
+
+    pub(super) fn with_queue(
+        controller: Controller,
+        scoped: Arc<Scoped>,
+        objects: Informer,
+        metrics: Arc<ControllerMetrics>,
+        queue: Arc<SharedQueue<Key, Reason>>,
+    ) -> Runner {
         metrics.watch_queue(&queue);
         metrics.concurrency(controller.concurrency);
         Runner { controller, scoped, objects, queue, metrics }

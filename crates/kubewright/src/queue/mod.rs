@@ -290,12 +290,35 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> Queue<K, R> {
         self.retries
     }
 
+    /// How much of everything there is.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            keys: self.items.len(),
+            places: self.ready.places(),
+            timers: self.timers.len(),
+            running: self.running.len(),
+            reasons: self.items.values().map(|item| item.reasons.first().len()).sum(),
+        }
+    }
+
     /// How long the items that are handed out have been with their workers: together, and the longest.
     pub fn unfinished(&self, now: Instant) -> (Duration, Duration) {
         let ages = self.running.values().map(|since| now.saturating_duration_since(*since));
         let longest = self.running.first_key_value().map(|(_, since)| now.saturating_duration_since(*since));
         (ages.sum(), longest.unwrap_or_default())
     }
+}
+
+/// What a queue holds.
+#[cfg(test)]
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) keys: usize,
+    pub(crate) places: usize,
+    pub(crate) timers: usize,
+    pub(crate) running: usize,
+    pub(crate) reasons: usize,
 }
 
 fn is_current<K: Eq + Hash, R>(items: &HashMap<K, Item<R>>, key: &K, ticket: u64) -> bool {
