@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::Api;
+use kubewright::queue::Priority;
 use kubewright::{Action, Context, Controller, Error, Operator, Reconciler, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -271,4 +272,105 @@ async fn a_list_waits_for_the_own_write_before_it() {
     )
     .await;
     assert_eq!(told, ["0 before, waits true, 1 after"]);
+}
+
+const OTHER: &str = r#"{"type":"ADDED","object":{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"other","uid":"o","resourceVersion":"4"}}}"#;
+
+#[tokio::test]
+async fn no_more_objects_are_reconciled_at_once_than_allowed() {
+    for (allowed, expected) in [(1, ["began", "alone"]), (2, ["began", "began"])] {
+        let canned =
+            Canned::new([Answer::watch("/namespaces?watch", &[NAMESPACES[0], OTHER, NAMESPACES[1]])]);
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let began = sender.clone();
+        let reconcile = move |_: Arc<Namespace>, _: Context| {
+            began.send("began".into()).unwrap();
+            // With room for another it would begin before this one goes on: there are no other tasks to wait for.
+            async {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                Ok("alone".into())
+            }
+        };
+        let controller = Controller::new(Tells(reconcile, sender)).concurrency(allowed);
+        let running = tokio::spawn(
+            Operator::new("op").controller(controller).run(canned.client(), std::future::pending()),
+        );
+        assert_eq!([told.recv().await.unwrap(), told.recv().await.unwrap()], expected);
+        running.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_reconciliation_that_takes_too_long_is_cancelled_and_retried() {
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)]);
+    let runs = AtomicU32::new(0);
+    let told = run(
+        &canned,
+        move |_, cx| {
+            let run = runs.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if run < 2 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(format!("run {run}, {:?}", cx.reasons().first()))
+            }
+        },
+        |controller| controller.timeout(std::time::Duration::ZERO),
+        1,
+    )
+    .await;
+    assert_eq!(told, ["run 2, [Retried]"]);
+}
+
+#[tokio::test]
+async fn a_terminal_error_is_not_retried_before_something_changes() {
+    let (events, lines) = mpsc::unbounded_channel();
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES).live(lines)]);
+    let told = run(
+        &canned,
+        move |namespace, cx| {
+            let events = events.clone();
+            async move {
+                if namespace.metadata.resource_version.as_deref() == Some("3") {
+                    events
+                        .send(NAMESPACES[0].replace("ADDED", "MODIFIED").replace(r#""3""#, r#""7""#))
+                        .unwrap();
+                    return Err(Error::terminal("nothing helps"));
+                }
+                Ok(cx.reasons().first().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
+        },
+        |controller| controller,
+        2,
+    )
+    .await;
+    assert_eq!(told, ["error: nothing helps", "Namespace team updated"]);
+}
+
+#[tokio::test]
+async fn a_reconciliation_may_ask_to_run_again_and_how_urgently() {
+    /// Asks for it once.
+    struct Again(AtomicU32, mpsc::UnboundedSender<String>);
+
+    impl Reconciler for Again {
+        type Object = Namespace;
+
+        async fn reconcile(&self, _: Arc<Namespace>, cx: &Context) -> Result<Action> {
+            self.1.send(format!("{:?}", cx.reasons().first())).unwrap();
+            Ok(match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Action::after(std::time::Duration::from_millis(1)).priority(Priority::LIVE),
+                _ => Action::done(),
+            })
+        }
+    }
+
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)]);
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let operator = Operator::new("op").controller(Controller::new(Again(AtomicU32::new(0), sender)));
+    let running = tokio::spawn(operator.run(canned.client(), std::future::pending()));
+    assert_eq!(told.recv().await.unwrap(), "[Listed(\"Namespace\", team)]");
+    assert_eq!(told.recv().await.unwrap(), "[Requeued]");
+    running.abort();
 }
