@@ -29,7 +29,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum What {
     /// The API server on a socket beside a bare hyper server: get, list, create, and events to watchers.
-    Apiserver,
+    Apiserver {
+        /// Measure only this.
+        #[arg(long)]
+        only: Option<apiserver::Part>,
+    },
     /// The binary `kubewright cluster`: time to ready, memory at rest, after 10 000 custom resources, after compaction.
     Cluster,
     /// An aggregated API server: what asking its cluster costs a request when the answers are known.
@@ -52,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let table = match cli.what {
-        What::Apiserver => runtime()?.block_on(apiserver::run())?,
+        What::Apiserver { only } => runtime()?.block_on(apiserver::run(only))?,
         What::Cluster => runtime()?.block_on(cluster::run())?,
         What::Delegated => runtime()?.block_on(delegated::run())?,
         What::Kinds => kinds::run()?,

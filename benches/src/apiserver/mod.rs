@@ -35,8 +35,17 @@ const LISTED_TEXT: usize = 1_060;
 /// Bytes of text in the object that is read and in those that are created.
 const TEXT: usize = 1_000;
 
-/// Measures.
-pub async fn run() -> anyhow::Result<Table> {
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Get, list and create beside the bare server.
+    Requests,
+    /// Events to watchers.
+    Events,
+}
+
+/// Measures one part, or both.
+pub async fn run(only: Option<Part>) -> anyhow::Result<Table> {
     let authority = Arc::new(Authority::new("benches", SystemTime::now())?);
     let cluster = Cluster::start(ClusterConfig {
         bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
@@ -50,16 +59,36 @@ pub async fn run() -> anyhow::Result<Table> {
     let tls = client_tls(&authority, "bench", &["benches"])?;
     prepare(address, &client_tls(&authority, "admin", &["system:masters"])?).await?;
 
+    let mut rows = Vec::new();
+    if only != Some(Part::Events) {
+        rows.extend(requests(address, &authority, &tls).await?);
+    }
+    if only != Some(Part::Requests) {
+        rows.extend(watchers::rows(address, &tls).await?);
+    }
+    cluster.shutdown().await;
+    Ok(Table { rows })
+}
+
+/// Rows of requests that are answered once.
+async fn requests(
+    address: SocketAddr,
+    authority: &Authority,
+    tls: &Arc<rustls::ClientConfig>,
+) -> anyhow::Result<Vec<Row>> {
+    let listed =
+        Act::Create { path: collection("listed"), prefix: "object".into(), text: "x".repeat(LISTED_TEXT) };
+    Load::connect(CLIENTS, address, tls).await?.rate(LISTED, listed).await?;
     let (object, list) = (format!("{}/one", collection("read")), collection("listed"));
-    let mut client = Client::connect(address, &tls).await?;
+    let mut client = Client::connect(address, tls).await?;
     let (one, all) = (client.read(&object).await?, client.read(&list).await?);
     let sizes = (one.len(), all.len());
     let answers = Answers(vec![(object.clone(), one), (list.clone(), all)]);
-    let bare = bare::serve(answers, server_tls(&authority)?).await?;
+    let bare = bare::serve(answers, server_tls(authority)?).await?;
 
     let mut both = Both {
-        ours: Load::connect(CLIENTS, address, &tls).await?,
-        peer: Load::connect(CLIENTS, bare, &tls).await?,
+        ours: Load::connect(CLIENTS, address, tls).await?,
+        peer: Load::connect(CLIENTS, bare, tls).await?,
     };
     let (gets, peer_gets) = both.turns(GETS, |_| Act::Get(object.clone(), sizes.0)).await?;
     let (lists, peer_lists) = both.turns(LISTS, |_| Act::Get(list.clone(), sizes.1)).await?;
@@ -71,9 +100,9 @@ pub async fn run() -> anyhow::Result<Table> {
         })
         .await?;
     let megabytes = |lists: Vec<f64>| lists.into_iter().map(|rate| rate * sizes.1 as f64 / 1e6).collect();
-    let (one_list, peer_one_list) = one_at_a_time(address, bare, &tls, &list).await?;
+    let (one_list, peer_one_list) = one_at_a_time(address, bare, tls, &list).await?;
     let (get, create, listing) = ("get, 16 clients", "create, 16 clients", "list of 20 000, 1 client");
-    let mut rows = vec![
+    Ok(vec![
         beside_recorded(get, "1/s", &gets, 1600.0),
         beside_bare(get, "1/s", gets, &peer_gets, Aim::RatioAtLeast(0.6)),
         beside_recorded(create, "1/s", &creates, 900.0),
@@ -87,10 +116,7 @@ pub async fn run() -> anyhow::Result<Table> {
         ),
         beside_recorded(listing, "ms", &one_list, 330.0),
         beside_bare(listing, "ms", one_list, &peer_one_list, Aim::None),
-    ];
-    rows.extend(watchers::rows(address, &tls).await?);
-    cluster.shutdown().await;
-    Ok(Table { rows })
+    ])
 }
 
 /// A row beside what was measured of the bare server in turns with ours.
@@ -160,15 +186,12 @@ async fn prepare(address: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> anyhow
     });
     let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
     client.post(bindings, binding.to_string().into()).await?;
-    for namespace in ["read", "listed", "created", "watched"] {
+    for namespace in ["read", "listed", "created", "few", "shared", "apart"] {
         let object =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}).to_string();
         client.post("/api/v1/namespaces", object.into()).await?;
     }
     client.post(&collection("read"), config_map("one", &"x".repeat(TEXT))).await?;
-    let listed =
-        Act::Create { path: collection("listed"), prefix: "object".into(), text: "x".repeat(LISTED_TEXT) };
-    Load::connect(CLIENTS, address, tls).await?.rate(LISTED, listed).await?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::{Event, StoreError, Watch};
 
@@ -50,7 +51,7 @@ pub(crate) struct Topic {
     prefix: Arc<str>,
     /// Revision of the newest event, for a look without the lock.
     newest: AtomicU64,
-    wake: Notify,
+    wake: Arc<Notify>,
     events: Mutex<TopicEvents>,
 }
 
@@ -238,7 +239,7 @@ impl Inner {
                 let topic = Arc::new(Topic {
                     prefix: prefix.into(),
                     newest: AtomicU64::new(0),
-                    wake: Notify::new(),
+                    wake: Arc::default(),
                     events: Mutex::new(TopicEvents {
                         watches: 0,
                         since: current,
@@ -291,8 +292,9 @@ impl Topic {
         }
     }
 
-    pub(crate) fn wake(&self) -> &Notify {
-        &self.wake
+    /// Resolves after the next event that is published from now on, polled already or not.
+    pub(crate) fn woken(&self) -> OwnedNotified {
+        Arc::clone(&self.wake).notified_owned()
     }
 
     /// The revision up to which a cursor that has consumed everything until `cursor` is complete, given that the log

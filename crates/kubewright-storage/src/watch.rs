@@ -5,7 +5,12 @@
 //! gets one [`StoreError::Compacted`] and ends.
 
 use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::futures::OwnedNotified;
 
 use crate::log::{Fill, Shared, Topic};
 use crate::{Event, StoreError};
@@ -21,34 +26,35 @@ pub struct Watch {
     /// Everything up to here was delivered.
     cursor: u64,
     buffer: VecDeque<Arc<Event>>,
+    /// What wakes the watcher. It is older than the last look at the topic, so that no change falls between the two.
+    woken: Option<Pin<Box<OwnedNotified>>>,
     ended: bool,
 }
 
 impl Watch {
     pub(crate) fn new(shared: Arc<Shared>, topic: Arc<Topic>, after: u64) -> Self {
-        Self { shared, topic, cursor: after, buffer: VecDeque::new(), ended: false }
+        Self { shared, topic, cursor: after, buffer: VecDeque::new(), woken: None, ended: false }
     }
 
     /// The next change. Waits until there is one; an error is the last thing it gives, and `None` says that the watch
     /// is over (after an error, or because the store was closed). Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Arc<Event>, StoreError>> {
-        if let Some(ready) = self.try_next() {
-            return Some(ready);
-        }
-        let topic = Arc::clone(&self.topic);
-        while !self.ended {
-            let woken = topic.wake().notified();
-            tokio::pin!(woken);
-            // Listen first, look second: a change between the two must not be missed.
-            woken.as_mut().enable();
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Watch::next`] for those who poll. The task that asked last is woken; a watcher that is asked again and again
+    /// allocates nothing.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arc<Event>, StoreError>>> {
+        loop {
+            let topic = &self.topic;
+            self.woken.get_or_insert_with(|| Box::pin(topic.woken()));
             if let Some(ready) = self.try_next() {
-                return Some(ready);
+                return Poll::Ready(Some(ready));
             }
-            if !self.ended {
-                woken.await;
-            }
+            let Some(woken) = self.woken.as_mut().filter(|_| !self.ended) else { return Poll::Ready(None) };
+            ready!(woken.as_mut().poll(cx));
+            woken.set(self.topic.woken());
         }
-        None
     }
 
     /// The next change if there is one now; never waits.

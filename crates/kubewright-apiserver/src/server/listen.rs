@@ -1,13 +1,17 @@
 //! Sockets: TLS by rustls, HTTP/1.1 and HTTP/2 by ALPN, limits on what a connection may cost, graceful shutdown.
 
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::AsyncBufReadExt as _;
@@ -16,14 +20,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::cork::cork;
 use super::idle::Activity;
 use super::inprocess::boxed;
+use super::standing::{self, Standing};
 use super::{Core, chain};
 use crate::audit::PeerAddress;
 use crate::authn::PeerCertificates;
 
 /// The smallest buffer for the head of a request that can be had.
 const MIN_BUFFER: usize = 8192;
+/// How many turns the streams of a connection have before other connections have theirs.
+const TURNS: usize = 8;
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +123,9 @@ async fn connection(
     match tls {
         // A connection counts from its first byte: until then it waits for no more than a head may take.
         None => match tokio::time::timeout(head_timeout, stream.readable()).await {
-            Ok(Ok(())) => serve(core, TokioIo::new(stream), from, (None, None), watcher).await,
+            Ok(Ok(())) => {
+                serve(core, TokioIo::new(stream), from, (None, None), watcher, nothing_held).await;
+            }
             _ => tracing::debug!("nothing came on a connection"),
         },
         Some(acceptor) => match tokio::time::timeout(head_timeout, acceptor.accept(stream)).await {
@@ -129,7 +139,14 @@ async fn connection(
                     let chain: Vec<_> = certificates.iter().map(|c| c.clone().into_owned()).collect();
                     PeerCertificates::from(chain)
                 });
-                serve(core, TokioIo::new(stream), from, (peer, Some(http2)), watcher).await;
+                let known = (peer, Some(http2));
+                if http2 {
+                    let (stream, cork) = cork(stream);
+                    let release = |cx: &mut Context<'_>| cork.poll_release(cx);
+                    serve(core, TokioIo::new(stream), from, known, watcher, release).await;
+                } else {
+                    serve(core, TokioIo::new(stream), from, known, watcher, nothing_held).await;
+                }
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -137,12 +154,19 @@ async fn connection(
     }
 }
 
+/// A stream that writes at once.
+fn nothing_held(_: &mut Context<'_>) -> Poll<io::Result<()>> {
+    Poll::Ready(Ok(()))
+}
+
+/// Serves a connection until it ends. `release` writes out what `io` has held back.
 async fn serve<I>(
     core: Arc<Core>,
     io: I,
     from: PeerAddress,
     (peer, http2): (Option<PeerCertificates>, Option<bool>),
     watcher: hyper_util::server::graceful::Watcher,
+    mut release: impl FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
 ) where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -158,10 +182,14 @@ async fn serve<I>(
         }
         async move {
             let response = chain::handle(&core, None, request.map(boxed)).await;
+            if response.extensions().get::<Standing>().is_some() {
+                standing::settle();
+            }
             Ok::<_, Infallible>(response.map(|body| busy.until_the_end_of(body)))
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let (streams, mut gathered) = standing::gather();
+    let mut builder = auto::Builder::new(streams);
     // Both sides have agreed on a protocol: there is nothing to find out from the first bytes, which may never come.
     match http2 {
         Some(true) => builder = builder.http2_only(),
@@ -180,8 +208,24 @@ async fn serve<I>(
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30));
     let connection = builder.serve_connection_with_upgrades(io, service);
+    let mut connection = pin!(watcher.watch(connection.into_owned()));
+    let ended = poll_fn(|cx| {
+        for _ in 0..TURNS {
+            // In this order: what streams say is written by the connection, and what that holds back is released.
+            let more = gathered.poll_turn(cx);
+            let ended = connection.as_mut().poll(cx);
+            if let Poll::Ready(Err(error)) = release(cx) {
+                return Poll::Ready(Err(error.into()));
+            }
+            if ended.is_ready() || !more {
+                return ended;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
     tokio::select! {
-        ended = watcher.watch(connection.into_owned()) => {
+        ended = ended => {
             if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended");
             }

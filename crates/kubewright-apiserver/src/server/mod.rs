@@ -6,6 +6,7 @@ mod body;
 mod chain;
 mod config;
 mod core;
+mod cork;
 mod deadline;
 mod documents;
 mod fairness;
@@ -15,6 +16,7 @@ mod inprocess;
 mod listen;
 mod oidc;
 pub(crate) mod respond;
+mod standing;
 
 pub use body::ServerBody;
 pub(crate) use chain::attributes;
@@ -22,6 +24,7 @@ pub use config::{Clock, Entropy, ISSUER, Limits, ServerConfig, SystemClock, Syst
 pub use core::Core;
 pub use inprocess::{InProcess, InProcessError};
 pub use listen::{ListenError, Listener};
+pub(crate) use standing::Standing;
 
 use crate::authn::UserInfo;
 use crate::crds;

@@ -4,6 +4,7 @@ mod bodies;
 mod connections;
 mod credentials;
 mod messages;
+mod multiplexed;
 mod rights;
 mod settings;
 mod wire;

@@ -177,6 +177,11 @@ impl Caller {
 pub struct Wire(TlsStream<TcpStream>);
 
 impl Wire {
+    /// The stream below, for others to speak on.
+    pub fn into_stream(self) -> TlsStream<TcpStream> {
+        self.0
+    }
+
     /// Writes bytes. The other side may have closed: what it said before is what counts.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).await;
