@@ -2,7 +2,7 @@
 //! its cause is the source.
 
 use crate::cache::DecodeError;
-use crate::client::{ConnectError, Undeclared};
+use crate::client::{ClientOptionsError, ConnectError, MapperError, Undeclared};
 use crate::kind::{Key, Kind};
 use crate::lease::Fenced;
 
@@ -18,6 +18,28 @@ pub enum Error {
     /// The code does what its controller does not declare.
     #[error(transparent)]
     Undeclared(#[from] Undeclared),
+    /// A request was not sent because it can't be what the client's options want.
+    #[error(transparent)]
+    ClientOptions(#[from] ClientOptionsError),
+    /// A kind or resource is not served, or that can't be learnt.
+    #[error(transparent)]
+    Mapper(#[from] MapperError),
+    /// The kind is not served: its definition is not installed.
+    #[error("{kind} is not served: its definition is not installed")]
+    NotServed {
+        /// The kind that was to be read.
+        kind: Kind,
+    },
+    /// The cache does not follow the namespace that is read.
+    #[error("{kind} of namespace {namespace} can't be read: the cache follows {followed} only")]
+    NotFollowed {
+        /// The resource that was to be read.
+        kind: String,
+        /// The namespace.
+        namespace: String,
+        /// What is followed.
+        followed: String,
+    },
     /// A write was not sent because this process does not hold its Lease.
     #[error(transparent)]
     Fenced(#[from] Fenced),
@@ -147,15 +169,18 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Error {
 
 impl From<kube::Error> for Error {
     fn from(error: kube::Error) -> Error {
-        match error {
-            kube::Error::Service(cause) => match cause.downcast::<Undeclared>() {
-                Ok(undeclared) => Error::Undeclared(*undeclared),
-                Err(cause) => match cause.downcast::<Fenced>() {
-                    Ok(fenced) => Error::Fenced(*fenced),
-                    Err(cause) => Error::Api(Box::new(kube::Error::Service(cause))),
-                },
-            },
-            error => Error::Api(Box::new(error)),
+        let kube::Error::Service(cause) = error else { return Error::Api(Box::new(error)) };
+        let cause = match cause.downcast::<Undeclared>() {
+            Ok(undeclared) => return Error::Undeclared(*undeclared),
+            Err(cause) => cause,
+        };
+        let cause = match cause.downcast::<ClientOptionsError>() {
+            Ok(options) => return Error::ClientOptions(*options),
+            Err(cause) => cause,
+        };
+        match cause.downcast::<Fenced>() {
+            Ok(fenced) => Error::Fenced(*fenced),
+            Err(cause) => Error::Api(Box::new(kube::Error::Service(cause))),
         }
     }
 }

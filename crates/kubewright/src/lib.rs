@@ -56,6 +56,25 @@
 //! declared ([`Controller::reads`], [`Controller::writes`], [`Controller::permits`]), so that the printed
 //! role can't drift from the code.
 //!
+//! The same client can be made to keep to options: dry runs, other owners and users, one namespace. A context can, too,
+//! with all its helpers.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+//! # use kubewright::client::{ClientOptions, Impersonate};
+//! # use kubewright::{Context, Result};
+//! # async fn options(cx: &Context, owner: &Arc<Namespace>, wanted: Vec<ConfigMap>) -> Result {
+//! let tenant = ClientOptions::new().as_user(Impersonate::service_account("team", "deployer"));
+//! let trial = cx.with(&tenant.clone().dry_run());
+//! trial.apply_children(owner, wanted.clone()).await?; // would the tenant be allowed to? Nothing stays
+//! cx.with(&tenant).apply_children(owner, wanted).await?;
+//! // Kinds learnt of at run time:
+//! let widget = cx.mapper().kind("example.com", "Widget").await?; // an error says what is missing
+//! let widgets = cx.mapper().api(&cx.client(), &widget.kind, Some("team"));
+//! # Ok(()) }
+//! ```
+//!
 //! # Running
 //!
 //! [`Operator::main`] is the whole program; [`Operator::run`] runs in a test or another program with any

@@ -14,10 +14,12 @@ use tokio::time::timeout_at;
 use super::cold::Codec;
 use super::memory::Budget;
 use super::object::{Cached, DecodeError};
+use super::part::Part;
 use super::select::Select;
 use super::store::{Change, Index, Store, Version};
 use super::watch::Effect;
 use super::{Scope, driver};
+use crate::client::Mapper;
 use crate::controller::panic_message;
 use crate::kind::{Key, Kind};
 
@@ -46,6 +48,7 @@ pub enum What {
 }
 
 type Callback = dyn Fn(&Delta) + Send + Sync;
+type Leaver = dyn Fn() + Send + Sync;
 
 /// A write of this process that the cache has to catch up with.
 #[derive(Clone, Debug)]
@@ -79,10 +82,14 @@ pub(crate) struct Shared {
     store: RwLock<Store>,
     budget: Arc<Budget>,
     subscribers: Mutex<Vec<(u64, Box<Callback>)>>,
+    /// Told of namespaces that are followed no more.
+    leavers: Mutex<Vec<(u64, Box<Leaver>)>>,
     pending: Mutex<Pending>,
-    progress: AtomicU64,
+    parts: RwLock<Vec<Arc<Part>>>,
+    /// The first lists of all parts were complete at some time, and the kind is served.
     synced: AtomicBool,
-    pub(super) connected: AtomicBool,
+    /// The first list of every part is complete now.
+    settled: AtomicBool,
     changed: Notify,
     next_subscriber: AtomicU64,
     relists: AtomicU64,
@@ -120,6 +127,7 @@ pub struct Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.informer.0.shared.subscribers.lock().retain(|(id, _)| *id != self.id);
+        self.informer.0.shared.leavers.lock().retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -136,9 +144,9 @@ impl fmt::Debug for Informer {
 }
 
 impl Informer {
-    pub(super) fn start(client: kube::Client, shared: Shared) -> Informer {
+    pub(super) fn start(client: kube::Client, mapper: Mapper, shared: Shared) -> Informer {
         let shared = Arc::new(shared);
-        let task = tokio::spawn(driver::run(Arc::clone(&shared), client)).abort_handle();
+        let task = tokio::spawn(driver::run(Arc::clone(&shared), client, mapper)).abort_handle();
         Informer(Arc::new(Running { shared, task }))
     }
 
@@ -147,14 +155,30 @@ impl Informer {
         &self.0.shared.kind
     }
 
-    /// Whether the first list is complete.
+    /// Whether the first list is complete, and the kind still served. A namespace that is followed later changes
+    /// nothing of it.
     pub fn is_synced(&self) -> bool {
         self.0.shared.synced.load(Ordering::Acquire)
     }
 
-    /// Whether the watch is open at this moment.
+    /// Whether the watch is open at this moment, in every namespace.
     pub fn is_connected(&self) -> bool {
-        self.0.shared.connected.load(Ordering::Relaxed)
+        self.0.shared.parts.read().iter().all(|part| part.is_connected())
+    }
+
+    /// Whether the server does not serve the kind: its definition is not installed. The informer waits for it.
+    pub fn is_missing(&self) -> bool {
+        self.0.shared.parts.read().iter().any(|part| part.is_missing())
+    }
+
+    /// Which objects it follows.
+    pub fn scope(&self) -> &Scope {
+        &self.0.shared.scope
+    }
+
+    /// Whether it follows the place where an object of this key is, or would be.
+    pub fn follows(&self, key: &Key) -> bool {
+        self.0.shared.scope.includes(key)
     }
 
     /// Whether its task is alive. It always should be.
@@ -183,7 +207,7 @@ impl Informer {
         // Only what was written before this read began: later writes must not hold it up for ever.
         let up_to = {
             let pending = shared.pending.lock();
-            if pending.writes.is_empty() && self.is_synced() {
+            if pending.writes.is_empty() && shared.settled.load(Ordering::Acquire) {
                 return true;
             }
             pending.last
@@ -193,7 +217,7 @@ impl Informer {
             let changed = shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.is_synced() && !shared.is_behind(key, up_to) {
+            if shared.is_settled(key) && !shared.is_behind(key, up_to) {
                 return true;
             }
             if timeout_at(deadline, changed).await.is_err() {
@@ -230,6 +254,21 @@ impl Informer {
         }
         subscribers.push((id, Box::new(callback)));
         Subscription { id, informer: self.clone() }
+    }
+
+    /// Calls a function whenever a namespace is followed no more, after its objects have left the cache.
+    pub(crate) fn on_leave(&self, leaver: impl Fn() + Send + Sync + 'static) -> Subscription {
+        let id = self.0.shared.next_subscriber.fetch_add(1, Ordering::Relaxed);
+        self.0.shared.leavers.lock().push((id, Box::new(leaver)));
+        Subscription { id, informer: self.clone() }
+    }
+
+    /// Calls a function for every event from now on, for as long as the informer runs. For an informer that has just
+    /// started.
+    pub(super) fn tell(&self, callback: impl Fn(&Delta) + Send + Sync + 'static) {
+        let shared = &self.0.shared;
+        let id = shared.next_subscriber.fetch_add(1, Ordering::Relaxed);
+        shared.subscribers.lock().push((id, Box::new(callback)));
     }
 
     /// Objects, bytes of JSON, relists, events and undecodable objects so far.
@@ -276,10 +315,11 @@ impl Shared {
             store: RwLock::new(Store::with_decoded(Arc::clone(&budget.decoded))),
             budget,
             subscribers: Mutex::default(),
+            leavers: Mutex::default(),
             pending: Mutex::default(),
-            progress: AtomicU64::new(0),
+            parts: RwLock::default(),
             synced: AtomicBool::new(false),
-            connected: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             changed: Notify::new(),
             next_subscriber: AtomicU64::new(0),
             relists: AtomicU64::new(0),
@@ -338,26 +378,96 @@ impl Shared {
         let cached = store.version(&wrote.key);
         match &wrote.what {
             Expected::Version(version) => {
-                self.progress.load(Ordering::Acquire) >= *version
+                self.part_of(&wrote.key).is_some_and(|part| part.progress() >= *version)
                     || cached.is_some_and(|cached| cached.resource_version >= *version)
             }
             Expected::Gone(uid) => cached.is_none_or(|cached| !cached.is_of(uid)),
         }
     }
 
-    pub(super) fn begin_replace(&self) {
-        self.relists.fetch_add(1, Ordering::Relaxed);
-        self.store.write().begin_replace();
-        // Until the list is complete nothing is known to be seen; revisions may even start over.
-        self.progress.store(0, Ordering::Release);
+    fn part_of(&self, key: &Key) -> Option<Arc<Part>> {
+        self.parts.read().iter().find(|part| part.holds(key)).cloned()
     }
 
-    /// Applies what frames mean and tells the subscribers, in order.
-    pub(crate) fn apply(&self, batch: Vec<(Effect, Option<Cached>)>) {
+    /// Whether the first list of a key's part, or of all, is complete.
+    fn is_settled(&self, key: Option<&Key>) -> bool {
+        self.settled.load(Ordering::Acquire)
+            || key.is_some_and(|key| self.part_of(key).is_some_and(|part| part.is_synced()))
+    }
+
+    /// Begins to follow everything, or one namespace more.
+    pub(super) fn join(&self, namespace: Option<&str>) -> Arc<Part> {
+        let part = Arc::new(Part::new(namespace));
+        self.parts.write().push(Arc::clone(&part));
+        part
+    }
+
+    /// Follows a namespace no more: its objects go without being told as deleted, for they are not.
+    pub(super) fn leave(&self, namespace: &str) {
+        // Nobody subscribes halfway.
+        let subscribers = self.subscribers.lock();
+        self.parts.write().retain(|part| part.namespace.as_deref() != Some(namespace));
+        {
+            let mut store = self.store.write();
+            let hot = store.hot_bytes();
+            store.clear(Some(namespace));
+            self.budget.changed(hot, store.hot_bytes());
+        }
+        self.pending.lock().writes.retain(|(wrote, _, _)| wrote.key.namespace() != Some(namespace));
+        drop(subscribers);
+        for (_, leaver) in self.leavers.lock().iter() {
+            leaver();
+        }
+        self.settle();
+    }
+
+    /// Works out whether everything that is followed has been listed, once a part was, or which parts there are
+    /// changed.
+    pub(super) fn settle(&self) {
+        let parts = self.parts.read();
+        let settled = parts.iter().all(|part| part.is_synced());
+        let missing = parts.iter().any(|part| part.is_missing());
+        drop(parts);
+        self.settled.store(settled, Ordering::Release);
+        if settled || missing {
+            self.synced.store(settled, Ordering::Release);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The server serves the kind no more, or not yet: whatever there was of it is gone.
+    pub(super) fn not_served(&self, part: &Part) {
+        part.set_missing(true);
+        part.set_synced(false);
+        self.settle();
+        let subscribers = self.subscribers.lock();
+        let gone = {
+            let mut store = self.store.write();
+            let hot = store.hot_bytes();
+            let gone = store.clear(part.namespace.as_deref());
+            self.budget.changed(hot, store.hot_bytes());
+            gone
+        };
+        self.pending.lock().writes.retain(|(wrote, _, _)| !part.holds(&wrote.key));
+        for object in gone {
+            let delta = Delta { what: What::Deleted, object, before: None, initial: false };
+            subscribers.iter().for_each(|(_, callback)| tell(&**callback, &delta));
+        }
+    }
+
+    pub(super) fn begin_replace(&self, part: &Part) {
+        self.relists.fetch_add(1, Ordering::Relaxed);
+        part.set_round(self.store.write().begin_replace());
+        // Until the list is complete nothing is known to be seen; revisions may even start over.
+        part.set_progress(0);
+    }
+
+    /// Applies what frames of a part's watch mean and tells the subscribers, in order.
+    pub(super) fn apply(&self, part: &Part, batch: Vec<(Effect, Option<Cached>)>) {
         let subscribers = self.subscribers.lock();
         let mut events = Vec::with_capacity(batch.len());
-        let mut progress = self.progress.load(Ordering::Relaxed);
-        let mut synced_round = None;
+        let mut progress = part.progress();
+        let mut synced = false;
         {
             let mut store = self.store.write();
             let hot = store.hot_bytes();
@@ -388,12 +498,12 @@ impl Shared {
                     }
                     (Effect::Reached(version), _) => progress = progress.max(version),
                     (Effect::Synced(version), _) => {
-                        for object in store.finish_replace() {
+                        for object in store.finish_replace(part.round(), part.namespace.as_deref()) {
                             events.push(Delta { what: What::Deleted, object, before: None, initial: false });
                         }
                         // A list is the truth even when its revision is lower: the server was reset.
                         progress = version;
-                        synced_round = Some(store.round());
+                        synced = true;
                     }
                     _ => {}
                 }
@@ -401,11 +511,16 @@ impl Shared {
             self.budget.changed(hot, store.hot_bytes());
         }
         self.make_room();
-        self.progress.store(progress, Ordering::Release);
-        if let Some(round) = synced_round {
+        part.set_progress(progress);
+        if synced {
             // A consistent list includes every write that ended before it began.
-            self.pending.lock().writes.retain(|(_, _, written)| *written >= round);
-            self.synced.store(true, Ordering::Release);
+            let round = u64::from(part.round());
+            let mut pending = self.pending.lock();
+            pending.writes.retain(|(wrote, _, written)| *written >= round || !part.holds(&wrote.key));
+            drop(pending);
+            part.set_missing(false);
+            part.set_synced(true);
+            self.settle();
         }
         self.events.fetch_add(events.len() as u64, Ordering::Relaxed);
         for event in &events {
@@ -488,13 +603,36 @@ mod tests {
     use super::*;
     use crate::cache::Memory;
 
-    fn shared() -> Shared {
+    /// An informer of everything, and what its watch feeds.
+    struct Fed(Shared, Arc<Part>);
+
+    impl std::ops::Deref for Fed {
+        type Target = Shared;
+
+        fn deref(&self) -> &Shared {
+            &self.0
+        }
+    }
+
+    impl Fed {
+        fn begin_replace(&self) {
+            self.0.begin_replace(&self.1);
+        }
+
+        fn apply(&self, batch: Vec<(Effect, Option<Cached>)>) {
+            self.0.apply(&self.1, batch);
+        }
+    }
+
+    fn shared() -> Fed {
         selecting(Select::all())
     }
 
-    fn selecting(select: Select) -> Shared {
+    fn selecting(select: Select) -> Fed {
         let budget = Arc::new(Budget::new(Memory::default()));
-        Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(select), budget)
+        let shared = Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(select), budget);
+        let part = shared.join(None);
+        Fed(shared, part)
     }
 
     fn pod(name: &str, uid: &str, version: u64) -> Option<Cached> {
@@ -594,7 +732,7 @@ mod tests {
 
     #[test]
     fn an_object_recreated_unseen_is_reported_as_deleted_and_added() {
-        let shared = Arc::new(shared());
+        let shared = shared();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&seen);
         shared.subscribers.lock().push((
@@ -610,5 +748,74 @@ mod tests {
             *seen,
             [(What::Added, "old".into()), (What::Deleted, "old".into()), (What::Added, "new".into())]
         );
+    }
+
+    fn in_namespace(namespace: &str, name: &str, version: u64) -> Option<Cached> {
+        let text = format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{name}","resourceVersion":"{version}"}}}}"#
+        );
+        Some(Cached::read(text.as_bytes(), &Kind::of::<Pod>()).unwrap())
+    }
+
+    #[test]
+    fn namespaces_come_and_go_without_a_word_about_deletion() {
+        let Fed(shared, whole) = shared();
+        shared.parts.write().clear();
+        drop(whole);
+        let (one, two) = (shared.join(Some("one")), shared.join(Some("two")));
+        let (seen, left) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+        let (record, count) = (Arc::clone(&seen), Arc::clone(&left));
+        let callback = move |event: &Delta| record.lock().push((event.what, event.object.key().to_string()));
+        shared.subscribers.lock().push((0, Box::new(callback)));
+        shared.leavers.lock().push((
+            0,
+            Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }),
+        ));
+        shared.begin_replace(&one);
+        shared.begin_replace(&two);
+        let put = |namespace, version| (Effect::Put { initial: true }, in_namespace(namespace, "p", version));
+        shared.apply(&one, vec![put("one", 3), (Effect::Synced(5), None)]);
+        assert!(!shared.is_settled(None) && shared.is_settled(Some(&("one", "p").into())));
+        shared.apply(&two, vec![put("two", 4), (Effect::Synced(5), None)]);
+        assert!(shared.is_settled(None) && shared.synced.load(Ordering::Relaxed));
+        // Each namespace's watch is as far as it is, and so are the writes that reads wait for.
+        shared.wrote(Wrote { key: ("two", "q").into(), what: Expected::Version(9), object: None });
+        shared.apply(&one, vec![(Effect::Reached(20), None)]);
+        assert!(shared.is_behind(None, u64::MAX));
+        shared.leave("two");
+        assert!(!shared.is_behind(None, u64::MAX));
+        assert_eq!(shared.store.read().len(), 1);
+        // One that is followed later is not read before it is listed, and the rest is.
+        let three = shared.join(Some("three"));
+        shared.settle();
+        assert!(
+            !shared.is_settled(Some(&("three", "p").into())) && shared.is_settled(Some(&("one", "p").into()))
+        );
+        assert!(shared.synced.load(Ordering::Relaxed), "the process stays ready");
+        shared.begin_replace(&three);
+        shared.apply(&three, vec![(Effect::Synced(21), None)]);
+        assert!(shared.is_settled(None));
+        let told = [(What::Added, "one/p".to_owned()), (What::Added, "two/p".to_owned())];
+        assert_eq!((&*seen.lock(), left.load(Ordering::Relaxed)), (&told.to_vec(), 1));
+    }
+
+    #[test]
+    fn what_is_served_no_more_is_gone() {
+        let shared = shared();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&seen);
+        let callback = move |event: &Delta| record.lock().push((event.what, event.object.key().to_string()));
+        shared.subscribers.lock().push((0, Box::new(callback)));
+        shared.begin_replace();
+        shared.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 5)), (Effect::Synced(10), None)]);
+        shared.wrote(wrote("b", Expected::Version(12)));
+        shared.not_served(&shared.1);
+        assert!(!shared.synced.load(Ordering::Relaxed) && !shared.is_behind(None, u64::MAX));
+        assert_eq!(*seen.lock(), [(What::Added, "a".to_owned()), (What::Deleted, "a".to_owned())]);
+        shared.begin_replace();
+        shared.apply(vec![(Effect::Synced(30), None)]);
+        assert!(shared.synced.load(Ordering::Relaxed) && !shared.1.is_missing());
     }
 }

@@ -6,11 +6,14 @@
 
 mod backoff;
 mod cold;
+mod definitions;
 mod driver;
 mod frame;
 mod informer;
 mod memory;
+mod namespaces;
 mod object;
+mod part;
 mod select;
 mod store;
 mod watch;
@@ -28,10 +31,12 @@ pub use self::informer::{Delta, Informer, InformerStats, Subscription, What};
 pub(crate) use self::informer::{Expected, Wrote};
 use self::memory::Budget;
 pub use self::memory::Memory;
+pub use self::namespaces::Namespaces;
 pub use self::object::{Cached, DecodeError, Owner, decode_all};
 pub use self::select::{Select, SelectError};
 pub use self::store::{Change, Index, Store, Version};
 pub use self::watch::{Effect, Failure, Step, Watch, WatchState};
+use crate::client::Mapper;
 use crate::kind::{Key, Kind};
 
 /// Which objects of a kind an informer follows.
@@ -41,22 +46,23 @@ pub enum Scope {
     All,
     /// Those of one namespace.
     Namespace(String),
+    /// Those of several namespaces, which may change.
+    Namespaces(Namespaces),
 }
 
 impl Scope {
-    /// The namespace it is limited to.
-    pub fn namespace(&self) -> Option<&str> {
+    /// Whether a namespace is followed.
+    pub fn follows(&self, namespace: &str) -> bool {
         match self {
-            Scope::All => None,
-            Scope::Namespace(namespace) => Some(namespace),
+            Scope::All => true,
+            Scope::Namespace(only) => only == namespace,
+            Scope::Namespaces(several) => several.contains(namespace),
         }
     }
 
-    fn includes(&self, key: &Key) -> bool {
-        match self {
-            Scope::All => true,
-            Scope::Namespace(namespace) => key.namespace() == Some(namespace),
-        }
+    /// Whether the place of a key is followed.
+    pub(crate) fn includes(&self, key: &Key) -> bool {
+        *self == Scope::All || key.namespace().is_some_and(|namespace| self.follows(namespace))
     }
 }
 
@@ -65,6 +71,7 @@ impl fmt::Display for Scope {
         match self {
             Scope::All => f.write_str("all namespaces"),
             Scope::Namespace(namespace) => write!(f, "namespace {namespace}"),
+            Scope::Namespaces(several) => write!(f, "namespaces {several}"),
         }
     }
 }
@@ -76,6 +83,7 @@ pub struct Cache {
     informers: Arc<Mutex<Informers>>,
     selects: Arc<Mutex<HashMap<Kind, Arc<Select>>>>,
     budget: Arc<Budget>,
+    mapper: Mapper,
 }
 
 /// What runs, as long as somebody holds it.
@@ -90,6 +98,7 @@ impl Cache {
     /// A cache that keeps to this much memory.
     pub fn with_memory(client: kube::Client, memory: Memory) -> Cache {
         Cache {
+            mapper: Mapper::new(client.clone()),
             client,
             informers: Arc::default(),
             selects: Arc::default(),
@@ -102,8 +111,15 @@ impl Cache {
         self.budget = Arc::new(Budget::new(memory));
     }
 
+    /// From kinds to resources and back, as the API server says it. Definitions that this cache follows keep it up
+    /// to date.
+    pub fn mapper(&self) -> &Mapper {
+        &self.mapper
+    }
+
     /// Reads through another client in informers that start from now on.
     pub(crate) fn read_through(&mut self, client: kube::Client) {
+        self.mapper = Mapper::new(client.clone());
         self.client = client;
     }
 
@@ -126,9 +142,36 @@ impl Cache {
         }
         let select = self.selects.lock().get(kind).cloned().unwrap_or_default();
         let shared = Shared::new(kind.clone(), scope, select, Arc::clone(&self.budget));
-        let informer = Informer::start(self.client.clone(), shared);
+        let informer = Informer::start(self.client.clone(), self.mapper.clone(), shared);
+        if definitions::kinds().contains(kind) {
+            let mapper = self.mapper.clone();
+            informer.tell(move |delta| {
+                if definitions::changes(delta) {
+                    mapper.changed();
+                }
+            });
+            // What it heard before that was not told.
+            self.mapper.changed();
+        }
         informers.insert(slot, Arc::downgrade(&informer.0));
         informer
+    }
+
+    /// Keeps whole objects of a kind, unless they are selected otherwise.
+    pub(crate) fn keep_whole(&self, kind: &Kind) {
+        self.selects.lock().entry(kind.clone()).or_default();
+    }
+
+    /// Follows CustomResourceDefinitions and APIServices as long as the informers are held, so that the
+    /// [`mapper`](Self::mapper) knows at once what is served. Of definitions only what that takes is kept, unless they
+    /// are [selected](Self::select) otherwise. Needs the right to list and watch both.
+    pub fn follow_definitions(&self) -> Vec<Informer> {
+        let kinds = definitions::kinds();
+        for kind in &kinds {
+            let mut selects = self.selects.lock();
+            selects.entry(kind.clone()).or_insert_with(|| Arc::new(definitions::lean()));
+        }
+        kinds.iter().map(|kind| self.informer(kind, &Scope::All)).collect()
     }
 
     /// The informers that run now.

@@ -436,21 +436,32 @@ impl Store {
         object
     }
 
-    /// Begins a replacement: objects not put from now on go when it ends. One that did not end is dropped.
-    pub fn begin_replace(&mut self) {
+    /// Begins a replacement: objects not put from now on go when it ends. One that did not end is dropped. Its number
+    /// is given to [`finish_replace`](Self::finish_replace); those of several namespaces may overlap.
+    pub fn begin_replace(&mut self) -> u32 {
         self.round = self.round.wrapping_add(1);
+        self.round
     }
 
-    /// Ends a replacement: removes and returns what was not put since it began.
-    pub fn finish_replace(&mut self) -> Vec<Arc<Cached>> {
-        let gone: Vec<Key> = self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|slot| slot.round != self.round)
-            .map(|slot| slot.key.clone())
-            .collect();
+    /// Ends a replacement, of everything or of one namespace: removes and returns what was not put since it began.
+    pub fn finish_replace(&mut self, round: u32, namespace: Option<&str>) -> Vec<Arc<Cached>> {
+        let age = self.round.wrapping_sub(round);
+        let old = |slot: &&Slot| self.round.wrapping_sub(slot.round) > age;
+        let gone: Vec<Key> = match namespace {
+            None => self.slots.iter().flatten().filter(old).map(|slot| slot.key.clone()).collect(),
+            Some(namespace) => {
+                let places = self.by_namespace.get(namespace).into_iter().flatten();
+                let slots = places.filter_map(|place| self.slot(*place));
+                slots.filter(old).map(|slot| slot.key.clone()).collect()
+            }
+        };
         gone.iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    /// Removes all objects of a namespace, or all there are.
+    pub fn clear(&mut self, namespace: Option<&str>) -> Vec<Arc<Cached>> {
+        let round = self.begin_replace();
+        self.finish_replace(round, namespace)
     }
 
     /// Objects to learn from how to compress this store's, spread over it; `None` when what was learnt will do.
@@ -610,10 +621,34 @@ mod tests {
         let mut store = Store::default();
         store.put(pod("a", 1, "o", "n"));
         store.put(pod("b", 2, "o", "n"));
-        store.begin_replace();
+        let round = store.begin_replace();
         assert!(matches!(store.put(pod("a", 1, "o", "n")).1, Change::Same));
-        let gone = store.finish_replace();
+        let gone = store.finish_replace(round, None);
         assert_eq!(gone.iter().map(|object| object.key().name()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn replacements_of_namespaces_overlap_without_harm() {
+        let of = |namespace: &str, name: &str, version: u64| {
+            let object = serde_json::json!({"metadata": {"name": name, "namespace": namespace, "uid": name,
+                "resourceVersion": version.to_string()}});
+            Cached::read(object.to_string().as_bytes(), &Kind::of::<Pod>()).unwrap()
+        };
+        let mut store = Store::default();
+        for (namespace, name) in [("n", "a"), ("n", "b"), ("m", "c"), ("m", "d")] {
+            store.put(of(namespace, name, 1));
+        }
+        let first = store.begin_replace();
+        store.put(of("n", "a", 1));
+        let second = store.begin_replace();
+        store.put(of("m", "c", 1));
+        let names = |gone: Vec<Arc<Cached>>| {
+            gone.iter().map(|object| object.key().name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(store.finish_replace(first, Some("n"))), ["b"]);
+        assert_eq!(names(store.finish_replace(second, Some("m"))), ["d"]);
+        assert_eq!(names(store.clear(Some("m"))), ["c"]);
         assert_eq!(store.len(), 1);
     }
 

@@ -34,6 +34,8 @@ pub enum WatchState {
         /// The continue token; `None` is the first page.
         next: Option<String>,
     },
+    /// The server answers that there is no such resource: whether the kind is served is to be found out.
+    Unserved,
     /// Everything up to a revision; changes after it are to come.
     Watching {
         /// The last revision seen.
@@ -58,6 +60,8 @@ pub enum Step {
         /// The last revision seen.
         from: u64,
     },
+    /// Find out whether the kind is served at all.
+    Discover,
     /// Open a watch after this revision.
     Watch {
         /// `resourceVersion` of the request.
@@ -96,7 +100,9 @@ pub enum Failure {
     FromTheFuture,
     /// 429 or 503 with the time to wait.
     Throttled(Duration),
-    /// Anything else: not served, not allowed, not reachable, cut off.
+    /// 404: there is no such resource, or not yet, or not any more.
+    NotServed,
+    /// Anything else: not allowed, not reachable, cut off.
     Other,
 }
 
@@ -157,8 +163,23 @@ impl Watch {
         match &self.state {
             WatchState::Streaming => Step::Stream,
             WatchState::Listing { next } => Step::List { next: next.clone() },
+            WatchState::Unserved => Step::Discover,
             WatchState::Watching { from } if self.suspect => Step::Probe { from: *from },
             WatchState::Watching { from } => Step::Watch { from: *from },
+        }
+    }
+
+    /// Discovery was asked: whether the kind is served, if that could be learnt. If it is not, the driver comes back
+    /// with `Some(true)` once it is.
+    pub fn discovered(&mut self, served: Option<bool>, waited: bool, now: Instant) {
+        if waited {
+            self.failures = 0;
+        }
+        if served == Some(true) {
+            self.relist();
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.paused_until = Some(now + Self::BACKOFF.jittered(self.failures, &mut self.jitter));
         }
     }
 
@@ -258,11 +279,17 @@ impl Watch {
                 }
             }
             Failure::FromTheFuture => self.relist(),
+            Failure::NotServed => {
+                self.state = WatchState::Unserved;
+                if first {
+                    return;
+                }
+            }
             Failure::Throttled(wait) => pause = pause.max(wait),
             Failure::NoStreaming | Failure::Other => {}
         }
         let listing = matches!(self.state, WatchState::Listing { .. });
-        if listing || self.failures.is_multiple_of(RELIST_AFTER) {
+        if listing || (failure != Failure::NotServed && self.failures.is_multiple_of(RELIST_AFTER)) {
             self.relist();
         }
         self.paused_until = Some(now + pause);
@@ -279,6 +306,7 @@ impl Failure {
     pub fn of_status(code: u16, message: &str, retry_after: Option<Duration>, streaming: bool) -> Failure {
         match code {
             410 => Failure::Expired,
+            404 => Failure::NotServed,
             400 | 422 if streaming => Failure::NoStreaming,
             504 | 500 if message.contains("Too large resource version") => Failure::FromTheFuture,
             429 | 503 => Failure::Throttled(retry_after.unwrap_or(Duration::ZERO)),
@@ -420,6 +448,27 @@ mod tests {
         let mut watch = synced(now);
         watch.fail(Failure::of_status(429, "", Some(Duration::from_secs(7)), false), now);
         assert_eq!(watch.step(now), Step::Pause(now + Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_resource_that_is_not_there_is_asked_for_in_discovery_rather_than_again() {
+        let now = Instant::now();
+        let mut watch = synced(now);
+        watch.fail(Failure::of_status(404, "404 page not found", None, false), now);
+        assert_eq!(watch.step(now), Step::Discover);
+        // Nobody knows: later.
+        watch.discovered(None, false, now);
+        assert!(matches!(watch.step(now), Step::Pause(_)));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(watch.step(later), Step::Discover);
+        watch.discovered(Some(true), true, later);
+        assert_eq!((watch.step(later), watch.failures()), (Step::Stream, 0));
+        // Discovery that is ahead of what serves makes no loop.
+        watch.fail(Failure::NotServed, later);
+        watch.discovered(Some(true), false, later);
+        assert_eq!(watch.step(later), Step::Stream);
+        watch.fail(Failure::NotServed, later);
+        assert!(matches!(watch.step(later), Step::Pause(_)));
     }
 
     #[test]

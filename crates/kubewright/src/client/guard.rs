@@ -15,6 +15,7 @@ use kube::client::Body;
 use serde::Deserialize;
 use tower::{BoxError, Service};
 
+use super::impersonate;
 use super::limit::Limiter;
 use super::permits::Permits;
 use super::request::{ResourceRequest, Verb};
@@ -64,6 +65,9 @@ impl Guard {
         let dry_run = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("dryRun=")));
         if let Some(asked) = &asked {
             self.permits.check(asked)?;
+        }
+        for right in impersonate::rights(request.headers()) {
+            self.permits.check(&right)?;
         }
         let response = self.send(request, asked.as_ref()).await?;
         match asked {

@@ -45,7 +45,7 @@ pub struct InvalidLimit {
 
 impl RateLimit {
     /// `qps` requests a second, and `burst` at once. Checked where it is used.
-    pub fn new(qps: f64, burst: u32) -> RateLimit {
+    pub const fn new(qps: f64, burst: u32) -> RateLimit {
         RateLimit { qps, burst }
     }
 
@@ -95,6 +95,14 @@ impl Bucket {
         let missing = (-self.tokens).max(0.0) / self.limit.qps;
         // A wait of centuries is as good as any.
         now + Duration::try_from_secs_f64(missing).unwrap_or(Duration::from_secs(u32::MAX.into()))
+    }
+
+    /// Takes a token only if there is one.
+    pub(super) fn try_take(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        let there = self.tokens >= 1.0;
+        self.tokens -= if there { 1.0 } else { 0.0 };
+        there
     }
 
     /// The request was given up before it was sent.

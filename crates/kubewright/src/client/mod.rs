@@ -2,7 +2,10 @@
 //! only when that is safe, and known to the cache.
 
 mod guard;
+mod impersonate;
 mod limit;
+mod mapper;
+mod options;
 mod permits;
 mod request;
 mod retry;
@@ -14,8 +17,11 @@ use std::path::PathBuf;
 use kube::config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 pub(crate) use self::guard::Guard;
+pub use self::impersonate::Impersonate;
 pub(crate) use self::limit::Limiter;
 pub use self::limit::{InvalidLimit, RateLimit};
+pub use self::mapper::{Mapper, MapperError, Missing, NotServed, Resources, Served};
+pub use self::options::{ClientOptions, ClientOptionsError};
 pub(crate) use self::permits::NamedRules;
 pub use self::permits::{Permit, Permits, Undeclared};
 pub use self::request::{ResourceRequest, Verb};

@@ -49,7 +49,8 @@ impl Permit {
     /// Everything. For controllers of the cluster itself, such as garbage collection.
     pub fn everything() -> Permit {
         use Verb::*;
-        Permit::on_resource("*", "*", [Get, List, Watch, Create, Update, Patch, Delete, DeleteCollection])
+        let verbs = [Get, List, Watch, Create, Update, Patch, Delete, DeleteCollection, Impersonate];
+        Permit::on_resource("*", "*", verbs)
     }
 
     fn covers(&self, request: &ResourceRequest) -> bool {
@@ -164,6 +165,15 @@ impl Undeclared {
     pub(crate) fn new(request: &ResourceRequest, kind: String) -> Undeclared {
         let verb = request.verb;
         let (resource, declaration) = match &request.subresource {
+            subresource if verb == Verb::Impersonate => {
+                let subresource = subresource.as_ref().map(|sub| format!("/{sub}")).unwrap_or_default();
+                let (group, name) = (&request.group, request.name.as_deref().unwrap_or_default());
+                let resource = format!("{}{subresource}", request.resource);
+                let declaration = format!(
+                    "`.permits(Permit::on_resource({group:?}, {resource:?}, [Verb::Impersonate]).named([{name:?}]))`"
+                );
+                (resource, declaration)
+            }
             Some(subresource) => (
                 format!("{}/{subresource}", request.resource),
                 format!(

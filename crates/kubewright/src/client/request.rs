@@ -22,6 +22,8 @@ pub enum Verb {
     Delete,
     /// Delete a collection.
     DeleteCollection,
+    /// Act as a user, or with a group, uid or extra field of one.
+    Impersonate,
 }
 
 impl Verb {
@@ -36,6 +38,7 @@ impl Verb {
             Verb::Patch => "patch",
             Verb::Delete => "delete",
             Verb::DeleteCollection => "deletecollection",
+            Verb::Impersonate => "impersonate",
         }
     }
 
@@ -50,6 +53,7 @@ impl Verb {
             Verb::Patch => "Patch",
             Verb::Delete => "Delete",
             Verb::DeleteCollection => "DeleteCollection",
+            Verb::Impersonate => "Impersonate",
         }
     }
 

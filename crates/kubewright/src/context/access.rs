@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Get, List, Query, Scoped, View};
 use crate::Result;
 use crate::cache::{Index, Informer};
-use crate::client::{Permit, Permits, Verb};
+use crate::client::{ClientOptions, Mapper, Permit, Permits, Verb};
 use crate::kind::{Key, Kind, Object};
 
 /// What some code reads and writes in a cluster, declared: its role is printed from that, and its client refuses the rest.
@@ -91,6 +91,17 @@ impl Access {
     /// A client that refuses calls that are not declared. Later reads include what is written through it.
     pub fn client(&self) -> kube::Client {
         self.scoped.client.clone()
+    }
+
+    /// The same with a client of these options, as [`Context::with`](super::Context::with).
+    #[must_use]
+    pub fn with(&self, options: &ClientOptions) -> Access {
+        Access::new(Arc::new(self.scoped.with(options)))
+    }
+
+    /// From kinds to resources and back, as the cluster's API server says it now.
+    pub fn mapper(&self) -> &Mapper {
+        &self.scoped.mapper
     }
 
     /// The field manager of writes: the operator's name.

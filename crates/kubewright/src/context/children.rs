@@ -267,7 +267,7 @@ impl Context {
         wish: Value,
         hold: bool,
     ) -> Result<Option<(Arc<Cached>, bool)>> {
-        let cached = self.scoped.view.declared(&target.kind)?.get(&target.key);
+        let cached = self.scoped.view.following(&target.kind, target.key.namespace())?.get(&target.key);
         if let Some(cached) = &cached {
             if let Some(other) = cached.controller().filter(|controller| *controller.uid != *owner.uid) {
                 return Err(Error::ChildOfAnother {

@@ -68,6 +68,11 @@ impl Memory {
         }
     }
 
+    /// Forgets all owners but these.
+    pub(crate) fn keep(&self, keep: impl Fn(&Key) -> bool) {
+        self.0.lock().retain(|owner, _| keep(owner));
+    }
+
     /// The owner is gone.
     pub(crate) fn forget(&self, owner: &Key) {
         self.0.lock().remove(owner);

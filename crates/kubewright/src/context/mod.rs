@@ -29,6 +29,7 @@ pub(crate) use self::events::Recorder;
 pub(crate) use self::ready::is_ready;
 pub use self::view::{Listed, View};
 use crate::cache::{Cached, Informer};
+use crate::client::{ClientOptions, Mapper};
 use crate::controller::Reason;
 use crate::kind::{Key, Kind, Object};
 use crate::queue::Reasons;
@@ -38,15 +39,19 @@ use crate::{Error, Result};
 const OWN_WRITES: Duration = Duration::from_secs(10);
 
 /// What all reconciliations of a controller share.
+#[derive(Clone)]
 pub(crate) struct Scoped {
     pub(crate) manager: String,
     pub(crate) client: kube::Client,
     pub(crate) view: View,
     pub(crate) owned: Vec<Kind>,
     pub(crate) recorder: Recorder,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
     /// The same in other clusters of the manager, by their names.
     pub(crate) elsewhere: BTreeMap<String, Arc<Scoped>>,
+    pub(crate) mapper: Mapper,
+    /// Nothing that is written stays.
+    pub(crate) dry_run: bool,
 }
 
 impl Scoped {
@@ -76,9 +81,32 @@ impl Scoped {
         }
     }
 
+    /// The same with clients of these options, in every cluster.
+    pub(crate) fn with(&self, options: &ClientOptions) -> Scoped {
+        let manager = options.owner().unwrap_or(&self.manager);
+        // What another owner applied, or nobody, says nothing about this one's next apply.
+        let same = !options.is_dry_run() && manager == self.manager;
+        let elsewhere = self.elsewhere.iter();
+        Scoped {
+            client: options.client_with(&self.client, self.mapper.clone()),
+            memory: if same { Arc::clone(&self.memory) } else { Arc::default() },
+            dry_run: self.dry_run || options.is_dry_run(),
+            manager: manager.to_owned(),
+            elsewhere: elsewhere
+                .map(|(name, scoped)| (name.clone(), Arc::new(scoped.with(options))))
+                .collect(),
+            ..self.clone()
+        }
+    }
+
     /// The object is gone; so is what was remembered of its children.
     pub(crate) fn forget(&self, owner: &Key) {
         self.memory.forget(owner);
+    }
+
+    /// Of other objects than these nothing is to be remembered any more.
+    pub(crate) fn keep(&self, keep: impl Fn(&Key) -> bool) {
+        self.memory.keep(keep);
     }
 }
 
@@ -111,6 +139,32 @@ impl Context {
         self.scoped.client.clone()
     }
 
+    /// This context with a client of these options, to which its helpers keep as well: with a dry run,
+    /// [`apply_children`](Self::apply_children), [`patch_status`](Self::patch_status) and the others write nothing
+    /// that stays, and no event; with another field owner, they apply as that owner. Reads from the cache stay the
+    /// operator's own. Other clusters of the manager are included.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+    /// # use kubewright::client::{ClientOptions, Impersonate};
+    /// # use kubewright::{Context, Result};
+    /// # async fn example(cx: &Context, owner: &Arc<Namespace>, wanted: Vec<ConfigMap>) -> Result {
+    /// // What would it be that the tenant's own account made?
+    /// let tenant = ClientOptions::new().as_user(Impersonate::service_account("team", "deployer"));
+    /// let report = cx.with(&tenant.dry_run()).apply_children(owner, wanted).await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with(&self, options: &ClientOptions) -> Context {
+        Context { scoped: Arc::new(self.scoped.with(options)), ..self.clone() }
+    }
+
+    /// From kinds to resources and back, as the API server says it now.
+    pub fn mapper(&self) -> &Mapper {
+        &self.scoped.mapper
+    }
+
     /// The field manager of this controller's writes: the operator's name.
     pub fn field_manager(&self) -> &str {
         &self.scoped.manager
@@ -125,8 +179,8 @@ impl Context {
     /// the cluster. `None` when there is none.
     ///
     /// # Errors
-    /// When the kind is not declared, the object can't be decoded, or the cache doesn't catch up with this
-    /// process's own writes to the object.
+    /// When the kind is not declared or not served, its namespace not followed, the object can't be decoded, or the
+    /// cache doesn't catch up with this process's own writes to the object.
     pub fn get<K: Object>(&self, key: impl Into<Key>) -> Get<K> {
         Get::new(&self.scoped, key.into())
     }
@@ -135,7 +189,7 @@ impl Context {
     /// `cx.list::<Pod>().in_namespace("default").owned_by(&object).await?`. Sorted by namespace and name.
     ///
     /// # Errors
-    /// When the kind or index is not declared, or the cache doesn't catch up with this process's own writes.
+    /// When the kind or index is not declared, the kind not served, the namespace not followed, or the cache doesn't catch up with this process's own writes.
     /// An object that can't be decoded is no error: see [`Listed::undecodable`].
     pub fn list<K: Object>(&self) -> List<K> {
         List { scoped: Arc::clone(&self.scoped), query: Query::default(), kind: std::marker::PhantomData }
@@ -160,6 +214,9 @@ impl Context {
     /// Records an event about an object (events.k8s.io/v1). Returns at once; repeated events are counted in
     /// one object. Events are for people: one that can't be written is only logged.
     pub fn event<K: Object>(&self, regarding: &Arc<K>, event: Event) {
+        if self.scoped.dry_run {
+            return tracing::debug!(object = %Key::of(&**regarding), ?event, "no event of a dry run is written");
+        }
         self.scoped.recorder.record(&**regarding, event);
     }
 }
@@ -214,7 +271,7 @@ impl<K: Object> IntoFuture for Get<K> {
 
     fn into_future(self) -> Self::IntoFuture {
         async move {
-            let informer = self.scoped.view.declared(&Kind::of::<K>())?;
+            let informer = self.scoped.view.following(&Kind::of::<K>(), self.key.namespace())?;
             if !self.stale {
                 wait(informer, Some(&self.key)).await?;
             }
@@ -289,7 +346,8 @@ impl<K: Object> List<K> {
     /// # Errors
     /// As [`Context::list`].
     pub async fn raw(self) -> Result<Vec<Arc<Cached>>> {
-        let informer = self.scoped.view.declared(&Kind::of::<K>())?;
+        let namespace = self.query.namespace.as_deref();
+        let informer = self.scoped.view.following(&Kind::of::<K>(), namespace)?;
         if !self.query.stale {
             wait(informer, None).await?;
         }
@@ -307,6 +365,9 @@ impl<K: Object> IntoFuture for List<K> {
 }
 
 async fn wait(informer: &Informer, key: Option<&Key>) -> Result {
+    if informer.is_missing() {
+        return Err(Error::NotServed { kind: informer.kind().clone() });
+    }
     if informer.caught_up(key, OWN_WRITES).await {
         return Ok(());
     }

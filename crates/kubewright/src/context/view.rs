@@ -41,6 +41,19 @@ impl View {
         self.informer(kind).ok_or_else(|| Error::Undeclared(Undeclared::read(kind)))
     }
 
+    /// The informer of a declared kind, for a read of one namespace.
+    pub(crate) fn following(&self, kind: &Kind, namespace: Option<&str>) -> Result<&Informer> {
+        let informer = self.declared(kind)?;
+        match namespace.filter(|namespace| !informer.scope().follows(namespace)) {
+            None => Ok(informer),
+            Some(namespace) => Err(Error::NotFollowed {
+                kind: kind.to_string(),
+                namespace: namespace.into(),
+                followed: informer.scope().to_string(),
+            }),
+        }
+    }
+
     pub(crate) fn informers(&self) -> impl Iterator<Item = &Informer> {
         self.informers.values()
     }
@@ -90,10 +103,11 @@ impl View {
     /// One object.
     ///
     /// # Errors
-    /// When the kind is not declared or the object can't be decoded.
+    /// When the kind is not declared, its namespace not followed, or the object can't be decoded.
     pub fn get<K: Object>(&self, key: impl Into<Key>) -> Result<Option<Arc<K>>> {
-        let informer = self.declared(&Kind::of::<K>())?;
-        Ok(informer.get(&key.into()).map(|object| object.typed()).transpose()?)
+        let key = key.into();
+        let informer = self.following(&Kind::of::<K>(), key.namespace())?;
+        Ok(informer.get(&key).map(|object| object.typed()).transpose()?)
     }
 }
 

@@ -122,6 +122,8 @@ impl Day {
             owned: Vec::new(),
             recorder,
             memory: Default::default(),
+            mapper: cache.mapper().clone(),
+            dry_run: false,
             elsewhere: Default::default(),
         };
         let queue = Queue::new(Queue::<Key, Reason>::BACKOFF);

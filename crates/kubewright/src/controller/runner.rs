@@ -237,7 +237,9 @@ impl Runner {
         ownership: Option<&Arc<Ownership>>,
         running: &mut JoinSet<()>,
     ) {
-        match self.enter(&taken.key, ownership) {
+        // Its namespace may have been left meanwhile; then it is not gone, but nobody's here.
+        let share = Some(&taken.key).filter(|key| self.objects.follows(key));
+        match share.and_then(|key| self.enter(key, ownership)) {
             Some(share) => {
                 running.spawn(Arc::clone(self).handle(taken, share));
             }
@@ -269,7 +271,13 @@ impl Runner {
     }
 
     fn subscribe(&self) -> Vec<Subscription> {
-        let mut subscriptions = Vec::new();
+        let (queue, scoped) = (Arc::clone(&self.queue), Arc::clone(&self.scoped));
+        let scope = self.objects.scope().clone();
+        let left = self.objects.on_leave(move || {
+            queue.retain(|key| scope.includes(key));
+            scoped.keep(|key| scope.includes(key));
+        });
+        let mut subscriptions = vec![left];
         for trigger in &self.controller.triggers {
             let Some(view) = self.scoped.view_of(trigger.cluster()) else { continue };
             let Some(informer) = view.informer(trigger.kind()) else { continue };

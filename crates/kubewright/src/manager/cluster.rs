@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::cache::{Cache, Memory, Scope, Select};
+use crate::cache::{Cache, Memory, Namespaces, Scope, Select};
 use crate::client::{Connect, Limiter, RateLimit};
 use crate::kind::{Kind, Object};
 use crate::{Error, Result};
@@ -92,6 +92,13 @@ impl Cluster {
     #[must_use]
     pub fn namespace(mut self, namespace: Option<&str>) -> Cluster {
         self.scope = namespace.map_or(Scope::All, |namespace| Scope::Namespace(namespace.into()));
+        self
+    }
+
+    /// Looks at these namespaces only, as they change while the manager runs: see [`Namespaces`].
+    #[must_use]
+    pub fn namespaces(mut self, namespaces: &Namespaces) -> Cluster {
+        self.scope = Scope::Namespaces(namespaces.clone());
         self
     }
 

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 pub use self::cluster::Cluster;
 use self::health::Health;
 pub use self::runnable::{Runnable, Running};
-use crate::cache::{Cache, Memory, Scope, Select};
+use crate::cache::{Cache, Memory, Namespaces, Scope, Select};
 use crate::client::{Permit, Permits, RateLimit, Verb};
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
@@ -47,6 +47,7 @@ pub struct Manager {
     own_namespace: String,
     sharding: Option<Sharding>,
     rate_limit: Option<RateLimit>,
+    definitions: bool,
     health: Arc<Health>,
 }
 
@@ -54,6 +55,17 @@ pub struct Manager {
 pub(crate) fn own_permits() -> Permits {
     let mut permits = Permits::default();
     permits.add(Permit::on_resource("events.k8s.io", "events", [Verb::Create, Verb::Patch]));
+    permits
+}
+
+/// What following definitions does with the API.
+pub(crate) fn definition_permits() -> Permits {
+    let mut permits = Permits::default();
+    for (group, resource) in
+        [("apiextensions.k8s.io", "customresourcedefinitions"), ("apiregistration.k8s.io", "apiservices")]
+    {
+        permits.add(Permit::on_resource(group, resource, [Verb::List, Verb::Watch]));
+    }
     permits
 }
 
@@ -79,6 +91,7 @@ impl Manager {
             own_namespace: format!("{name}-system"),
             sharding: None,
             rate_limit: None,
+            definitions: false,
             health: Arc::default(),
         }
     }
@@ -122,6 +135,36 @@ impl Manager {
     #[must_use]
     pub fn namespace(mut self, namespace: Option<&str>) -> Manager {
         self.scope = namespace.map_or(Scope::All, |namespace| Scope::Namespace(namespace.into()));
+        self
+    }
+
+    /// Looks at these namespaces only, in every namespaced kind, as they change while the manager runs: see
+    /// [`Namespaces`].
+    ///
+    /// ```no_run
+    /// # use kubewright::{Manager, Result, cache::Namespaces};
+    /// # async fn run(client: kube::Client) -> Result {
+    /// let tenants = Namespaces::of(["team-a", "team-b"]);
+    /// let manager = Manager::new("my-operator", client).namespaces(&tenants);
+    /// tokio::spawn(async move {
+    ///     // Whenever a tenant comes or goes:
+    ///     tenants.add("team-c");
+    /// });
+    /// manager.run(std::future::pending()).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn namespaces(mut self, namespaces: &Namespaces) -> Manager {
+        self.scope = Scope::Namespaces(namespaces.clone());
+        self
+    }
+
+    /// Follows CustomResourceDefinitions and APIServices, so that kinds that come, change and go are known at once
+    /// rather than when they are asked for: see [`Context::mapper`](crate::Context::mapper). Needs the right to list
+    /// and watch both, which [`Operator::follow_definitions`](crate::Operator::follow_definitions) declares.
+    #[must_use]
+    pub fn follow_definitions(mut self) -> Manager {
+        self.definitions = true;
         self
     }
 

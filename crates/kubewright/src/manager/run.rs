@@ -120,6 +120,8 @@ fn open(
         owned: Vec::new(),
         recorder: recorder.clone(),
         memory: Default::default(),
+        mapper: place.cache.mapper().clone(),
+        dry_run: false,
         elsewhere: BTreeMap::new(),
     }
 }
@@ -128,8 +130,8 @@ impl Manager {
     /// Runs until `shutdown` is done, then stops gracefully.
     ///
     /// # Errors
-    /// When two controllers, runnables or clusters have one name, a limit lets nothing through, an address can't be bound, a cluster can't be found, or
-    /// a part ends on its own.
+    /// When two controllers, runnables or clusters have one name, a limit lets nothing through, an address can't be
+    /// bound, a cluster can't be found, or a part ends on its own.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result {
         unique("controllers", self.controllers.iter().map(|controller| &*controller.name))?;
         unique("runnables", self.runnables.iter().map(|runnable| &*runnable.name))?;
@@ -165,6 +167,14 @@ impl Manager {
         )?;
         let mut start =
             Start { manager: self.name.clone(), guards, home, others, recorder, informers: Vec::new() };
+        if self.definitions {
+            let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.reads);
+            let runnables = self.runnables.iter().flat_map(|runnable| &runnable.uses.reads);
+            let read = self.controllers.iter().flat_map(|controller| &controller.reads);
+            read.chain(hooks).chain(runnables).for_each(|kind| start.home.cache.keep_whole(kind));
+            let followed = start.home.cache.follow_definitions();
+            start.informers.extend(followed.into_iter().map(|informer| (None, informer)));
+        }
         let mut parts = Parts::default();
         if !self.webhooks.is_empty() {
             let listener = match self.webhook_listener {
@@ -231,7 +241,8 @@ impl Manager {
                 Ok(())
             });
         }
-        let Start { informers, .. } = start;
+        let Start { informers, recorder, .. } = start;
+        drop(recorder);
         health.started(informers);
         // It stands until the parts have stopped, so that it is given back only then.
         let (give_back, given_back) = watch::channel(false);

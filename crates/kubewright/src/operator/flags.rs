@@ -58,9 +58,9 @@ pub(super) struct RunFlags {
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// Namespace to work in [default: all namespaces]
-    #[arg(long, short, value_name = "NAMESPACE", env = "WATCH_NAMESPACE")]
-    pub namespace: Option<String>,
+    /// Namespaces to work in, joined by commas or given several times [default: all namespaces]
+    #[arg(long, short, value_name = "NAMESPACE", env = "WATCH_NAMESPACE", value_delimiter = ',')]
+    pub namespace: Vec<String>,
     /// Address to serve /metrics on, such as :8080; 0 is off
     #[arg(long, value_name = "ADDRESS", env = "METRICS_ADDRESS", default_value = "0")]
     pub metrics_address: Option<String>,
@@ -93,7 +93,7 @@ impl Default for RunFlags {
         RunFlags {
             kubeconfig: None,
             context: None,
-            namespace: None,
+            namespace: Vec::new(),
             metrics_address: None,
             health_address: None,
             leader: LeaderFlags::default(),
@@ -225,9 +225,9 @@ pub(super) struct ManifestFlags {
     /// Namespace of the operator itself [default: its name and -system]
     #[arg(long, short, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Grant namespaced kinds in this namespace only, as `run --namespace` needs
-    #[arg(long, value_name = "NAMESPACE")]
-    pub watch_namespace: Option<String>,
+    /// Grant namespaced kinds in these namespaces only, as `run --namespace` needs
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
+    pub watch_namespace: Vec<String>,
     /// Print what another cluster of the operator needs: a service account and the roles for what is done there
     #[arg(long, value_name = "NAME", conflicts_with = "watch_namespace")]
     pub cluster: Option<String>,
@@ -253,6 +253,19 @@ mod tests {
         for wrong in ["", "15", "s", "5x", "-1s", "1e400s", "99999999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn several_namespaces_are_joined_by_commas_or_given_one_by_one() {
+        let read = |arguments: &[&str]| {
+            let all = ["op", "run"].iter().chain(arguments);
+            match Flags::try_parse_from(all).unwrap().command {
+                Some(Command::Run(run)) => run.namespace,
+                _ => panic!("no run"),
+            }
+        };
+        assert!(read(&[]).is_empty());
+        assert_eq!(read(&["--namespace=a,b", "-n", "c"]), ["a", "b", "c"]);
     }
 
     #[test]

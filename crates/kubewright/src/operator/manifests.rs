@@ -18,7 +18,7 @@ pub(super) fn print(
     own: &Permits,
     further: &[Value],
     namespace: &str,
-    watched: Option<&str>,
+    watched: &[&str],
 ) -> Result<String> {
     let mut documents = vec![json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace},
@@ -32,25 +32,21 @@ pub(super) fn print(
     documents.push(json!({
         "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},
     }));
-    let (namespaced, cluster): (Rules, Rules) = match watched {
-        Some(_) => permits
-            .rules()
-            .into_iter()
-            .partition(|((group, resource), _)| permits.is_namespaced(group, resource)),
-        None => (Rules::new(), permits.rules()),
-    };
+    let (namespaced, cluster): (Rules, Rules) = permits
+        .rules()
+        .into_iter()
+        .partition(|((group, resource), _)| !watched.is_empty() && permits.is_namespaced(group, resource));
     let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": namespace}]);
     let named = permits.named_rules();
     if !cluster.is_empty() || !named.is_empty() {
         documents.extend(role(name, None, &cluster, &named, &subject));
     }
-    // What replicas agree with each other on, where they live.
     // What replicas agree on with each other, where they live.
     if !own.is_empty() {
         let replicas = format!("{name}-replicas");
         documents.extend(role(&replicas, Some(namespace), &own.rules(), &own.named_rules(), &subject));
     }
-    if let Some(watched) = watched.filter(|_| !namespaced.is_empty()) {
+    for watched in watched.iter().filter(|_| !namespaced.is_empty()) {
         documents.extend(role(name, Some(watched), &namespaced, &NamedRules::new(), &subject));
     }
     documents.extend_from_slice(further);
@@ -138,7 +134,7 @@ mod tests {
 
     #[test]
     fn roles_follow_from_what_is_declared() {
-        let text = print("op", &[], &permits(), &sharding::permits(), &[], "op-system", None).unwrap();
+        let text = print("op", &[], &permits(), &sharding::permits(), &[], "op-system", &[]).unwrap();
         let documents = documents(&text);
         let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
         assert_eq!(
@@ -159,20 +155,24 @@ mod tests {
 
     #[test]
     fn another_cluster_needs_an_account_and_a_role_and_no_more() {
-        let text = print("op", &[], &permits(), &Permits::default(), &[], "op-system", None).unwrap();
+        let text = print("op", &[], &permits(), &Permits::default(), &[], "op-system", &[]).unwrap();
         let documents = documents(&text);
         let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
         assert_eq!(kinds, ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
     }
 
     #[test]
-    fn a_watched_namespace_gets_a_role_of_its_own() {
+    fn each_watched_namespace_gets_a_role_of_its_own() {
         let text =
-            print("op", &[], &permits(), &sharding::permits(), &[], "op-system", Some("team")).unwrap();
+            print("op", &[], &permits(), &sharding::permits(), &[], "op-system", &["team", "other"]).unwrap();
         let documents = documents(&text);
-        let role = documents.iter().filter(|document| document["kind"] == "Role").nth(1).unwrap();
-        assert_eq!(role["metadata"]["namespace"], "team");
-        assert_eq!(role["rules"][0]["resources"], json!(["pods"]));
+        let roles: Vec<&Value> =
+            documents.iter().filter(|document| document["kind"] == "Role").skip(1).collect();
+        assert_eq!(roles.len(), 2);
+        for (role, namespace) in roles.iter().zip(["team", "other"]) {
+            assert_eq!(role["metadata"]["namespace"], namespace);
+            assert_eq!(role["rules"][0]["resources"], json!(["pods"]));
+        }
         let cluster = documents.iter().find(|document| document["kind"] == "ClusterRole").unwrap();
         assert_eq!(cluster["rules"][0]["resources"], json!(["configmaps", "nodes"]));
     }

@@ -13,12 +13,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use self::flags::{Command, Flags, LogFormat, RunFlags};
-use crate::cache::{Memory, Select};
+use crate::cache::{Memory, Namespaces, Select};
 use crate::client::{Connect, Permits};
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
-use crate::manager::{Cluster, Manager, Runnable, own_permits};
+use crate::manager::{Cluster, Manager, Runnable, definition_permits, own_permits};
 use crate::sharding;
 use crate::webhook::names::Names;
 use crate::webhook::{Certificates, Conversion, Webhook, Webhooks};
@@ -34,6 +34,7 @@ pub struct Operator {
     definitions: Vec<CustomResourceDefinition>,
     grace: Duration,
     memory: Memory,
+    follow_definitions: bool,
     selects: Vec<(Kind, Select)>,
     leader: Option<LeaderElection>,
     webhooks: Webhooks,
@@ -51,6 +52,7 @@ impl Operator {
             definitions: Vec::new(),
             grace: Duration::from_secs(30),
             memory: Memory::default(),
+            follow_definitions: false,
             selects: Vec::new(),
             leader: None,
             webhooks: Webhooks::default(),
@@ -148,9 +150,19 @@ impl Operator {
         self
     }
 
+    /// Follows definitions of kinds, and declares the rights that it takes: see [`Manager::follow_definitions`].
+    #[must_use]
+    pub fn follow_definitions(mut self) -> Operator {
+        self.follow_definitions = true;
+        self
+    }
+
     /// What its controllers and the runtime may do, together.
     pub fn permits(&self) -> Permits {
         let mut permits = own_permits();
+        if self.follow_definitions {
+            permits.extend(&definition_permits());
+        }
         self.controllers.iter().for_each(|controller| permits.extend(&controller.permits));
         self.runnables.iter().for_each(|runnable| permits.extend(&runnable.uses.permits));
         permits.extend(&self.webhooks.permits(&self.name));
@@ -159,11 +171,17 @@ impl Operator {
 
     /// Everything the cluster needs before the operator can run, as a multi-document YAML: definitions of its
     /// custom kinds, a service account in `namespace`, and roles derived from what the controllers declare.
-    /// With `watched`, namespaced kinds are granted in that namespace only.
+    /// With namespaces in `watched`, namespaced kinds are granted in those only; with none (`None`, or an empty list),
+    /// in all.
     ///
     /// # Errors
     /// When a definition can't be written as YAML.
-    pub fn manifests(&self, namespace: &str, watched: Option<&str>) -> Result<String> {
+    pub fn manifests<'a>(
+        &self,
+        namespace: &str,
+        watched: impl IntoIterator<Item = &'a str>,
+    ) -> Result<String> {
+        let watched: Vec<&str> = watched.into_iter().collect();
         let names = Names::new(&self.name, namespace);
         let mut definitions: Vec<CustomResourceDefinition> =
             self.controllers.iter().filter_map(|controller| controller.definition.clone()).collect();
@@ -172,7 +190,7 @@ impl Operator {
         let mut own = sharding::permits();
         own.extend(&self.webhooks.own_permits(&names));
         let further = self.webhooks.manifests(&names, 9443);
-        manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, watched)
+        manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, &watched)
     }
 
     /// What another cluster needs: a service account in `namespace` and a role for what controllers and runnables declare to
@@ -191,7 +209,7 @@ impl Operator {
         let Some(permits) = permits else {
             return Err(Error::Usage(format!("nothing is declared for a cluster named {cluster}")));
         };
-        manifests::print(&self.name, &[], &permits, &Permits::default(), &[], namespace, None)
+        manifests::print(&self.name, &[], &permits, &Permits::default(), &[], namespace, &[])
     }
 
     /// Runs with this client until `shutdown` is done: what [`main`](Self::main) does, for tests and for
@@ -214,7 +232,10 @@ impl Operator {
             manager = manager.leader_election(election);
         }
         let manager = self.runnables.into_iter().fold(manager, Manager::runnable);
-        let manager = self.clusters.into_iter().fold(manager, Manager::cluster);
+        let mut manager = self.clusters.into_iter().fold(manager, Manager::cluster);
+        if self.follow_definitions {
+            manager = manager.follow_definitions();
+        }
         self.controllers.into_iter().fold(manager, Manager::controller)
     }
 
@@ -231,7 +252,7 @@ impl Operator {
                 let namespace = manifests.namespace.unwrap_or_else(|| format!("{}-system", self.name));
                 let text = match &manifests.cluster {
                     Some(cluster) => self.manifests_of_cluster(cluster, &namespace),
-                    None => self.manifests(&namespace, manifests.watch_namespace.as_deref()),
+                    None => self.manifests(&namespace, manifests.watch_namespace.iter().map(String::as_str)),
                 };
                 text.and_then(|text| print(&text))
             }
@@ -269,8 +290,15 @@ impl Operator {
         if let Some(sharing) = sharing {
             manager = manager.sharding(sharing);
         }
+        // An empty WATCH_NAMESPACE means all of them.
+        let watched: Vec<&str> =
+            flags.namespace.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+        manager = match &*watched {
+            [] => manager,
+            [only] => manager.namespace(Some(only)),
+            several => manager.namespaces(&Namespaces::of(several.iter().copied())),
+        };
         manager
-            .namespace(flags.namespace.as_deref())
             .own_namespace(&own_namespace)
             .rate_limit(flags.rate.limit())
             .webhook_address(&flags.webhook_address)

@@ -242,6 +242,32 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> Queue<K, R> {
         Some(now.saturating_duration_since(self.running.remove(&ticket)?))
     }
 
+    /// Forgets the keys that are not to be kept. One that is handed out is not wanted again afterwards.
+    pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        let gone: Vec<K> = self.items.keys().filter(|key| !keep(key)).cloned().collect();
+        for key in gone {
+            if let Some(item) = self.items.get_mut(&key)
+                && let State::Running { again, .. } = &mut item.state
+            {
+                *again = None;
+                item.reasons = Reasons::default();
+                continue;
+            }
+            let Some(item) = self.items.remove(&key) else { continue };
+            match item.state {
+                State::Waiting { at, ticket, .. } => {
+                    self.timers.remove(&(at, ticket));
+                }
+                State::Ready { priority, .. } => {
+                    let items = &self.items;
+                    let current = |key: &K, ticket| is_current(items, key, ticket);
+                    self.ready.withdraw(priority, item.tenant.as_ref(), &current);
+                }
+                State::Idle | State::Running { .. } => {}
+            }
+        }
+    }
+
     /// Forgets everything. What is handed out is nobody's business any more.
     pub fn clear(&mut self) {
         self.items.clear();

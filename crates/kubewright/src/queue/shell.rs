@@ -122,6 +122,10 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq, P: Parts> SharedQueue<K, R, P> 
         worked
     }
 
+    pub(crate) fn retain(&self, keep: impl Fn(&K) -> bool) {
+        P::with(&self.queue, |queue| queue.retain(keep));
+    }
+
     pub(crate) fn clear(&self) {
         P::with(&self.queue, Queue::clear);
     }

@@ -16,6 +16,27 @@ fn after(delay: Duration) -> Outcome {
 }
 
 #[test]
+fn keys_that_are_not_kept_are_forgotten_wherever_they_are() {
+    let now = Instant::now();
+    let mut queue = queue();
+    for key in [1, 2, 3, 4] {
+        queue.add(key, Priority::LIVE, "x", now);
+    }
+    assert_eq!(queue.take(now).map(|taken| taken.key), Some(1));
+    queue.add(1, Priority::LIVE, "again", now);
+    assert_eq!(queue.take(now).map(|taken| taken.key), Some(2));
+    queue.done(&2, Outcome::After { delay: Duration::from_secs(1), priority: None }, "later", now);
+    queue.retain(|key| *key == 4);
+    assert_eq!((queue.depth(), queue.next_timer(now)), (1, None));
+    assert_eq!(queue.take(now).map(|taken| taken.key), Some(4));
+    queue.done(&1, Outcome::Done, "", now);
+    queue.done(&4, Outcome::Done, "", now);
+    assert!(queue.is_empty() && queue.take(now).is_none());
+    queue.add(3, Priority::LOW, "back", now);
+    assert_eq!(queue.take(now).map(|taken| taken.key), Some(3));
+}
+
+#[test]
 fn a_key_added_often_is_handed_out_once_with_its_reasons() {
     let now = Instant::now();
     let mut queue = queue();

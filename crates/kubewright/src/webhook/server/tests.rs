@@ -11,6 +11,7 @@ use super::super::admission::{Mutates, Raw, Validates};
 use super::super::{Handler, Mutator, Validator, Verdict};
 use super::*;
 use crate::Result;
+use crate::client::Mapper;
 use crate::context::{Recorder, View};
 
 /// Does what the image's name says.
@@ -72,12 +73,14 @@ fn router() -> Router {
     let (recorder, _) = Recorder::new(client.clone(), "test");
     let scoped = Arc::new(Scoped {
         manager: "test".into(),
+        mapper: Mapper::new(client.clone()),
         client,
         view: View::default(),
         owned: Vec::new(),
         recorder,
         memory: Default::default(),
         elsewhere: Default::default(),
+        dry_run: false,
     });
     let mut router = Router::default();
     let handlers: [(&str, Arc<dyn Erased>); 3] = [

@@ -1,0 +1,73 @@
+//! What one watch of an informer feeds, and how far it has come: everything the informer follows, or one namespace of
+//! several.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::kind::Key;
+
+/// A part of an informer's scope, with a watch of its own.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    /// The namespace of the watch; none for all.
+    pub(super) namespace: Option<String>,
+    /// The last revision seen.
+    progress: AtomicU64,
+    synced: AtomicBool,
+    connected: AtomicBool,
+    missing: AtomicBool,
+    /// The replacement of the store that this part began last.
+    round: AtomicU32,
+}
+
+impl Part {
+    pub(super) fn new(namespace: Option<&str>) -> Part {
+        Part { namespace: namespace.map(str::to_owned), ..Part::default() }
+    }
+
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        self.namespace.as_deref().is_none_or(|namespace| key.namespace() == Some(namespace))
+    }
+
+    pub(super) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_progress(&self, progress: u64) {
+        self.progress.store(progress, Ordering::Release);
+    }
+
+    /// Whether its first list is complete, since the kind is served.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_synced(&self, synced: bool) {
+        self.synced.store(synced, Ordering::Release);
+    }
+
+    /// Whether its watch is open.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    /// Whether the server does not serve the kind.
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_missing(&self, missing: bool) {
+        self.missing.store(missing, Ordering::Relaxed);
+    }
+
+    pub(super) fn round(&self) -> u32 {
+        self.round.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_round(&self, round: u32) {
+        self.round.store(round, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,563 @@
+//! What an API server serves, as a table made of its discovery documents: kinds and their resources, in the order of
+//! preference. Pure; how the documents are fetched, and when anew, is said beside it.
+
+use serde::Deserialize;
+
+use crate::kind::Kind;
+
+/// A resource that is served, as discovery describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Group, version, kind, plural name and scope.
+    pub kind: Kind,
+    /// The resource's name for one object, such as `deployment`.
+    pub singular: String,
+    /// Short names, such as `deploy`.
+    pub short_names: Vec<String>,
+    /// Categories, such as `all`.
+    pub categories: Vec<String>,
+    /// Verbs, such as `get`.
+    pub verbs: Vec<String>,
+    /// Subresources, such as `status`.
+    pub subresources: Vec<String>,
+}
+
+impl Served {
+    fn is_named(&self, name: &str) -> bool {
+        self.kind.plural == name
+            || self.singular == name
+            || self.short_names.iter().any(|short| short == name)
+    }
+}
+
+/// What was asked for is not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{wanted} is not served: {missing}")]
+pub struct NotServed {
+    /// What was asked for, such as `Widget in group example.com`.
+    pub wanted: String,
+    /// What there is not.
+    pub missing: Missing,
+}
+
+/// What there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// No such group.
+    #[error("there is no group \"{0}\"; is its CustomResourceDefinition or APIService installed?")]
+    Group(String),
+    /// No such version of the group.
+    #[error("group \"{group}\" has no version {version}, but {has}", has = .has.join(", "))]
+    Version {
+        /// The group.
+        group: String,
+        /// The version that was asked for.
+        version: String,
+        /// The versions there are.
+        has: Vec<String>,
+    },
+    /// No such kind in the group.
+    #[error("group \"{0}\" has no such kind")]
+    Kind(String),
+    /// No resource of that name, in any group or in the one that was named.
+    #[error("there is no such resource")]
+    Resource,
+    /// The aggregated API server behind it can't be asked.
+    #[error("the API server behind {0} can't be reached")]
+    Unreachable(String),
+}
+
+/// A group that is served, with its versions in the order of preference.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) name: String,
+    pub(super) versions: Vec<Version>,
+}
+
+/// A version of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) name: String,
+    /// What it serves is not known: whoever serves it could not be asked.
+    pub(super) unreachable: bool,
+    pub(super) resources: Vec<Served>,
+}
+
+/// Everything that is served, the core group first and the others in the server's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    groups: Vec<Group>,
+}
+
+impl Resources {
+    /// Joins the documents of `/api` and `/apis`.
+    pub(super) fn of(core: &[Group], others: &[Group]) -> Resources {
+        Resources { groups: core.iter().chain(others).cloned().collect() }
+    }
+
+    fn group(&self, name: &str, wanted: impl FnOnce() -> String) -> Result<&Group, NotServed> {
+        let found = self.groups.iter().find(|group| group.name == name);
+        found.ok_or_else(|| NotServed { wanted: wanted(), missing: Missing::Group(name.into()) })
+    }
+
+    /// Everything, in the order of preference.
+    pub fn all(&self) -> impl Iterator<Item = &Served> {
+        self.groups.iter().flat_map(|group| &group.versions).flat_map(|version| &version.resources)
+    }
+
+    /// A kind by group and name, in the most preferred version that has it.
+    ///
+    /// # Errors
+    /// When it is not served.
+    pub fn kind(&self, group: &str, kind: &str) -> Result<&Served, NotServed> {
+        let wanted = || format!("{kind} in group \"{group}\"");
+        let found = self.group(group, wanted)?;
+        let of_kind = |version: &'_ &Version| version.resources.iter().any(|served| served.kind.kind == kind);
+        let served = found.versions.iter().find(of_kind);
+        served
+            .and_then(|version| version.resources.iter().find(|served| served.kind.kind == kind))
+            .ok_or_else(|| NotServed {
+                wanted: wanted(),
+                missing: match found.versions.iter().find(|version| version.unreachable) {
+                    Some(version) => Missing::Unreachable(join(group, &version.name)),
+                    None => Missing::Kind(group.into()),
+                },
+            })
+    }
+
+    /// A kind by its full coordinates, as objects name it (`apiVersion` and `kind`).
+    ///
+    /// # Errors
+    /// When it is not served in this version.
+    pub fn exactly(&self, api_version: &str, kind: &str) -> Result<&Served, NotServed> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let wanted = || format!("{kind} of {api_version}");
+        let found = self.version(group, version, wanted)?;
+        found.resources.iter().find(|served| served.kind.kind == kind).ok_or_else(|| NotServed {
+            wanted: wanted(),
+            missing: match found.unreachable {
+                true => Missing::Unreachable(api_version.into()),
+                false => Missing::Kind(group.into()),
+            },
+        })
+    }
+
+    fn version(
+        &self,
+        group: &str,
+        version: &str,
+        wanted: impl Fn() -> String,
+    ) -> Result<&Version, NotServed> {
+        let found = self.group(group, &wanted)?;
+        found.versions.iter().find(|known| known.name == version).ok_or_else(|| NotServed {
+            wanted: wanted(),
+            missing: Missing::Version {
+                group: group.into(),
+                version: version.into(),
+                has: found.versions.iter().map(|version| version.name.clone()).collect(),
+            },
+        })
+    }
+
+    /// A resource by any of its names, as people write it for kubectl: `deployments`, `deployment`, `deploy`,
+    /// `deployments.apps`, `deployments.v1.apps`. Without a group, the first in the server's order counts.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn resource(&self, text: &str) -> Result<&Served, NotServed> {
+        let name = text.to_lowercase();
+        let (first, rest) = name.split_once('.').unwrap_or((&name, ""));
+        let in_version = rest.split_once('.').or((!rest.is_empty()).then_some((rest, "")));
+        let place = |served: &&Served| {
+            let kind = &served.kind;
+            let version =
+                in_version.is_some_and(|(version, group)| kind.version == version && kind.group == group);
+            served.is_named(first) && (rest.is_empty() || version || kind.group == rest)
+        };
+        let unreachable = || {
+            let groups = self.groups.iter().filter(|group| {
+                group.name == rest
+                    || in_version.is_some_and(|(_, named)| !named.is_empty() && group.name == named)
+            });
+            let versions =
+                groups.flat_map(|group| group.versions.iter().map(move |version| (group, version)));
+            let silent = versions.filter(|(_, version)| version.unreachable);
+            silent.map(|(group, version)| Missing::Unreachable(join(&group.name, &version.name))).next()
+        };
+        self.all().find(place).ok_or_else(|| NotServed {
+            wanted: format!("resource {text}"),
+            missing: unreachable().unwrap_or(Missing::Resource),
+        })
+    }
+
+    /// Whether a kind is served, in its version and under its plural name; `None` when that can't be known now.
+    pub fn serves(&self, kind: &Kind) -> Option<bool> {
+        let Some(group) = self.groups.iter().find(|group| group.name == kind.group) else {
+            return Some(false);
+        };
+        let Some(version) = group.versions.iter().find(|version| version.name == kind.version) else {
+            return Some(false);
+        };
+        let there = version.resources.iter().any(|served| served.kind.plural == kind.plural);
+        (there || !version.unreachable).then_some(there)
+    }
+
+    /// Whether a resource of a URL lives in namespaces; `None` when it is not served.
+    pub fn is_namespaced(&self, group: &str, plural: &str) -> Option<bool> {
+        let mut found =
+            self.all().filter(|served| served.kind.group == group && served.kind.plural == plural);
+        found.next().map(|served| served.kind.namespaced)
+    }
+}
+
+fn join(group: &str, version: &str) -> String {
+    if group.is_empty() { version.into() } else { format!("{group}/{version}") }
+}
+
+/// A discovery document of `/api` or `/apis`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Document {
+    /// The whole.
+    Aggregated(Vec<Group>),
+    /// Names of groups and versions only: the resources of each are in documents of their own.
+    Names(Vec<(String, Vec<String>)>),
+}
+
+impl Document {
+    /// Reads a document.
+    pub(super) fn parse(body: &[u8]) -> Result<Document, serde_json::Error> {
+        Ok(match serde_json::from_slice(body)? {
+            AnyDocument::Whole { items } => {
+                Document::Aggregated(items.into_iter().map(AnyGroup::read).collect())
+            }
+            AnyDocument::Groups { groups } => Document::Names(
+                groups.into_iter().map(|group| (group.name.clone(), group.in_order())).collect(),
+            ),
+            AnyDocument::Versions { versions } => Document::Names(vec![(String::new(), versions)]),
+        })
+    }
+}
+
+/// The resources of one group version, from a document of its own.
+pub(super) fn parse_version(body: &[u8], group: &str, version: &str) -> Result<Version, serde_json::Error> {
+    let list: ResourceList = serde_json::from_slice(body)?;
+    let (subs, mains): (Vec<OldResource>, Vec<OldResource>) =
+        list.resources.into_iter().partition(|resource| resource.name.contains('/'));
+    let resources = mains.into_iter().map(|resource| {
+        let subresources = subs.iter().filter_map(|sub| {
+            let (main, sub) = sub.name.split_once('/')?;
+            (main == resource.name).then(|| sub.to_owned())
+        });
+        Served {
+            subresources: subresources.collect(),
+            kind: Kind {
+                group: group.into(),
+                version: version.into(),
+                kind: resource.kind,
+                plural: resource.name,
+                namespaced: resource.namespaced,
+            },
+            singular: resource.singular_name,
+            short_names: resource.short_names,
+            categories: resource.categories,
+            verbs: resource.verbs,
+        }
+    });
+    Ok(Version { name: version.into(), unreachable: false, resources: resources.collect() })
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind")]
+enum AnyDocument {
+    #[serde(rename = "APIGroupDiscoveryList")]
+    Whole {
+        #[serde(default)]
+        items: Vec<AnyGroup>,
+    },
+    #[serde(rename = "APIGroupList")]
+    Groups {
+        #[serde(default)]
+        groups: Vec<OldGroup>,
+    },
+    #[serde(rename = "APIVersions")]
+    Versions {
+        #[serde(default)]
+        versions: Vec<String>,
+    },
+}
+
+#[derive(Deserialize)]
+struct AnyGroup {
+    #[serde(default)]
+    metadata: Name,
+    #[serde(default)]
+    versions: Vec<AnyVersion>,
+}
+
+#[derive(Deserialize, Default)]
+struct Name {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct AnyVersion {
+    version: String,
+    #[serde(default)]
+    freshness: String,
+    #[serde(default)]
+    resources: Vec<AnyResource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnyResource {
+    resource: String,
+    #[serde(default)]
+    response_kind: ResponseKind,
+    #[serde(default)]
+    scope: String,
+    #[serde(default)]
+    singular_resource: String,
+    #[serde(default)]
+    short_names: Vec<String>,
+    #[serde(default)]
+    categories: Vec<String>,
+    #[serde(default)]
+    verbs: Vec<String>,
+    #[serde(default)]
+    subresources: Vec<AnySubresource>,
+}
+
+#[derive(Deserialize, Default)]
+struct ResponseKind {
+    #[serde(default)]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct AnySubresource {
+    subresource: String,
+}
+
+impl AnyGroup {
+    fn read(self) -> Group {
+        let name = self.metadata.name;
+        let versions = self.versions.into_iter().map(|version| Version {
+            unreachable: version.freshness == "Stale",
+            resources: version.resources.into_iter().map(|one| one.read(&name, &version.version)).collect(),
+            name: version.version,
+        });
+        Group { versions: versions.collect(), name }
+    }
+}
+
+impl AnyResource {
+    fn read(self, group: &str, version: &str) -> Served {
+        Served {
+            kind: Kind {
+                group: group.into(),
+                version: version.into(),
+                kind: self.response_kind.kind,
+                plural: self.resource,
+                namespaced: self.scope == "Namespaced",
+            },
+            singular: self.singular_resource,
+            short_names: self.short_names,
+            categories: self.categories,
+            verbs: self.verbs,
+            subresources: self.subresources.into_iter().map(|sub| sub.subresource).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OldGroup {
+    name: String,
+    #[serde(default)]
+    versions: Vec<OldVersion>,
+    preferred_version: Option<OldVersion>,
+}
+
+#[derive(Deserialize)]
+struct OldVersion {
+    version: String,
+}
+
+impl OldGroup {
+    /// The versions, the preferred one first.
+    fn in_order(self) -> Vec<String> {
+        let mut versions: Vec<String> = self.versions.into_iter().map(|version| version.version).collect();
+        if let Some(preferred) = self.preferred_version
+            && let Some(at) = versions.iter().position(|version| *version == preferred.version)
+        {
+            versions[..=at].rotate_right(1);
+        }
+        versions
+    }
+}
+
+#[derive(Deserialize)]
+struct ResourceList {
+    #[serde(default)]
+    resources: Vec<OldResource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OldResource {
+    name: String,
+    kind: String,
+    #[serde(default)]
+    namespaced: bool,
+    #[serde(default)]
+    singular_name: String,
+    #[serde(default)]
+    short_names: Vec<String>,
+    #[serde(default)]
+    categories: Vec<String>,
+    #[serde(default)]
+    verbs: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn resource(plural: &str, kind: &str, scope: &str, more: Value) -> Value {
+        let mut resource = json!({"resource": plural, "responseKind": {"group": "ignored", "kind": kind},
+            "scope": scope, "singularResource": kind.to_lowercase(), "verbs": ["get", "list"]});
+        for (name, value) in more.as_object().into_iter().flatten() {
+            resource[name] = value.clone();
+        }
+        resource
+    }
+
+    fn aggregated(groups: Value) -> Vec<Group> {
+        let list =
+            json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": groups});
+        match Document::parse(list.to_string().as_bytes()).unwrap() {
+            Document::Aggregated(groups) => groups,
+            names => panic!("{names:?}"),
+        }
+    }
+
+    fn table() -> Resources {
+        let core = aggregated(
+            json!([{"metadata": {"name": ""}, "versions": [{"version": "v1", "resources": [
+                resource("pods", "Pod", "Namespaced", json!({"shortNames": ["po"], "subresources": [{"subresource": "status"}]})),
+                resource("events", "Event", "Namespaced", json!({"shortNames": ["ev"]})),
+            ]}]}]),
+        );
+        let others = aggregated(json!([
+            {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
+                resource("deployments", "Deployment", "Namespaced", json!({"shortNames": ["deploy"], "categories": ["all"]}))]}]},
+            {"metadata": {"name": "events.k8s.io"}, "versions": [{"version": "v1", "resources": [
+                resource("events", "Event", "Namespaced", json!({}))]}]},
+            {"metadata": {"name": "example.com"}, "versions": [
+                {"version": "v2", "resources": [resource("gadgets", "Gadget", "Cluster", json!({}))]},
+                {"version": "v1", "resources": [resource("gadgets", "Gadget", "Cluster", json!({})),
+                    resource("widgets", "Widget", "Namespaced", json!({}))]}]},
+            {"metadata": {"name": "metrics.k8s.io"}, "versions": [{"version": "v1beta1", "freshness": "Stale", "resources": []}]},
+        ]));
+        Resources::of(&core, &others)
+    }
+
+    #[test]
+    fn a_kind_is_found_in_the_most_preferred_version_that_has_it() {
+        let table = table();
+        assert_eq!(table.kind("example.com", "Gadget").unwrap().kind.version, "v2");
+        assert_eq!(table.kind("example.com", "Widget").unwrap().kind.version, "v1");
+        let pod = table.kind("", "Pod").unwrap();
+        assert_eq!(pod.kind, Kind::of::<k8s_openapi::api::core::v1::Pod>());
+        assert_eq!((pod.short_names.join(","), pod.subresources.join(",")), ("po".into(), "status".into()));
+        assert!(!table.kind("example.com", "Gadget").unwrap().kind.namespaced);
+        assert_eq!(table.exactly("example.com/v1", "Gadget").unwrap().kind.version, "v1");
+        assert_eq!(table.exactly("v1", "Pod").unwrap(), pod);
+    }
+
+    #[test]
+    fn what_is_not_served_is_named_with_what_is_missing() {
+        let table = table();
+        let said = |result: Result<&Served, NotServed>| result.unwrap_err().to_string();
+        assert_eq!(
+            said(table.kind("none.io", "X")),
+            "X in group \"none.io\" is not served: there is no group \"none.io\"; is its CustomResourceDefinition or APIService installed?"
+        );
+        assert_eq!(
+            said(table.exactly("example.com/v3", "Gadget")),
+            "Gadget of example.com/v3 is not served: group \"example.com\" has no version v3, but v2, v1"
+        );
+        assert_eq!(
+            said(table.kind("apps", "Pod")),
+            "Pod in group \"apps\" is not served: group \"apps\" has no such kind"
+        );
+        assert_eq!(
+            said(table.kind("metrics.k8s.io", "NodeMetrics")),
+            "NodeMetrics in group \"metrics.k8s.io\" is not served: the API server behind metrics.k8s.io/v1beta1 can't be reached"
+        );
+        assert_eq!(
+            said(table.resource("gizmos")),
+            "resource gizmos is not served: there is no such resource"
+        );
+        assert!(said(table.resource("nodes.metrics.k8s.io")).contains("can't be reached"));
+    }
+
+    #[test]
+    fn resources_are_known_by_all_their_names() {
+        let table = table();
+        for name in
+            ["deployments", "Deployment", "deploy", "deployments.apps", "deploy.apps", "deployments.v1.apps"]
+        {
+            assert_eq!(table.resource(name).unwrap().kind.kind, "Deployment", "{name}");
+        }
+        // The same name in two groups: the core group comes first, and either can be asked for.
+        assert_eq!(table.resource("events").unwrap().kind.group, "");
+        assert_eq!(table.resource("events.events.k8s.io").unwrap().kind.group, "events.k8s.io");
+        assert_eq!(table.resource("pods.v1").unwrap().kind.kind, "Pod");
+        assert!(table.resource("pods.apps").is_err());
+    }
+
+    #[test]
+    fn a_group_version_that_is_silent_neither_serves_nor_lacks_a_kind() {
+        let table = table();
+        let kind = |group: &str, version: &str, plural: &str| Kind {
+            group: group.into(),
+            version: version.into(),
+            kind: String::new(),
+            plural: plural.into(),
+            namespaced: true,
+        };
+        assert_eq!(table.serves(&kind("example.com", "v1", "widgets")), Some(true));
+        assert_eq!(table.serves(&kind("example.com", "v2", "widgets")), Some(false));
+        assert_eq!(table.serves(&kind("none.io", "v1", "widgets")), Some(false));
+        assert_eq!(table.serves(&kind("metrics.k8s.io", "v1beta1", "pods")), None);
+        assert_eq!(table.is_namespaced("example.com", "gadgets"), Some(false));
+        assert_eq!(table.is_namespaced("example.com", "gizmos"), None);
+    }
+
+    #[test]
+    fn servers_without_aggregated_discovery_are_read_group_by_group() {
+        let groups = json!({"kind": "APIGroupList", "groups": [{"name": "apps",
+            "versions": [{"version": "v1beta1"}, {"version": "v1"}], "preferredVersion": {"version": "v1"}}]});
+        let names = Document::parse(groups.to_string().as_bytes()).unwrap();
+        assert_eq!(names, Document::Names(vec![("apps".into(), vec!["v1".into(), "v1beta1".into()])]));
+        let core = Document::parse(br#"{"kind":"APIVersions","versions":["v1"]}"#).unwrap();
+        assert_eq!(core, Document::Names(vec![(String::new(), vec!["v1".into()])]));
+        let list = json!({"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
+            {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment",
+             "verbs": ["get"], "shortNames": ["deploy"]},
+            {"name": "deployments/scale", "namespaced": true, "kind": "Scale", "verbs": ["get"]}]});
+        let version = parse_version(list.to_string().as_bytes(), "apps", "v1").unwrap();
+        assert_eq!(version.resources.len(), 1);
+        assert_eq!(version.resources[0].subresources, ["scale"]);
+        assert_eq!(
+            version.resources[0].kind.collection_path(Some("n")),
+            "/apis/apps/v1/namespaces/n/deployments"
+        );
+        assert!(Document::parse(b"{}").is_err() && Document::parse(b"<html>").is_err());
+    }
+}
