@@ -73,7 +73,7 @@ pub(super) async fn computed(
     let named = call.info.has_name_in_path();
     match (call.parts.method.as_str(), named) {
         ("POST", false) if verbs.has(Verb::Create) => {
-            let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Plain)?;
+            let output = call.output(Endpoint::Plain)?;
             let input = call.input()?;
             let body = read_body(body).await?;
             let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;
@@ -91,13 +91,13 @@ pub(super) async fn computed(
             Ok(respond::value(201, output, &answer))
         }
         ("GET" | "HEAD", true) if verbs.has(Verb::Get) => {
-            let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
+            let output = call.output(Endpoint::Object)?;
             let cx = context(call, &Value::Null, Operation::Connect, false);
             let object = answers.get(&cx).await?;
             call.answer(200, output, object)
         }
         ("GET" | "HEAD", false) if verbs.has(Verb::List) => {
-            let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::List)?;
+            let output = call.output(Endpoint::List)?;
             let cx = context(call, &Value::Null, Operation::Connect, false);
             let objects = answers.list(&cx).await?;
             let document = match output.transform {
@@ -122,7 +122,7 @@ pub(super) async fn computed(
 /// POST on a subresource that does something.
 pub(super) async fn run(call: &Call, action: Arc<dyn Action>, body: RequestBody) -> Result<Response, Status> {
     let sub = call.subresource().ok_or_else(Status::path_not_found)?;
-    let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Plain)?;
+    let output = call.output(Endpoint::Plain)?;
     let input = call.input()?;
     let body = read_body(body).await?;
     let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Call, body, read_body, store_failure};
 use crate::admission::{self, Operation, Phase};
-use crate::request::negotiate::{self, Endpoint};
+use crate::request::negotiate::Endpoint;
 use crate::request::{DeleteOptions, Input, Transform};
 use crate::resources::{Propagation, RequestBody, WriteContext, splice};
 use crate::server::{Response, respond};
@@ -29,7 +29,7 @@ pub(super) struct Deleted {
 
 /// DELETE on one object.
 pub(super) async fn delete(call: &Call, body: RequestBody) -> Result<Response, Status> {
-    let mut output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
+    let mut output = call.output(Endpoint::Object)?;
     let options = options(call, body).await?;
     if options.propagation.is_none()
         && options.orphan_dependents.is_none()
@@ -78,10 +78,16 @@ pub(super) async fn options(call: &Call, body: RequestBody) -> Result<DeleteOpti
     body::interpret(&value).map_err(bad)?;
     let (kind, api_version) = (meta::kind(&value), meta::api_version(&value));
     if !matches!(kind, "" | "DeleteOptions") {
-        return Err(Status::bad_request(format!(
-            "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \
-             \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go\""
-        )));
+        // Other kinds that are the same in all groups are known there, but are no options.
+        return Err(Status::bad_request(match kind {
+            "CreateOptions" | "UpdateOptions" | "PatchOptions" | "GetOptions" | "Status" => {
+                format!("converting (v1.{kind}) to (v1.DeleteOptions): unknown conversion")
+            }
+            _ => format!(
+                "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \
+                 \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+            ),
+        }));
     }
     check_types(&value).map_err(bad)?;
     call.note_sent(&value);

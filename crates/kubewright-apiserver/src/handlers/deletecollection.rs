@@ -1,19 +1,18 @@
 //! DELETE on a collection: what the list finds, deleted one by one.
 
 use kubewright_machinery::status::Status;
-use serde_json::{Value, json};
 
 use super::list::{self, Refused};
 use super::select::Selection;
 use super::{Call, delete};
 use crate::request::ListOptions;
-use crate::request::negotiate::{self, Endpoint};
+use crate::request::negotiate::Endpoint;
 use crate::resources::RequestBody;
-use crate::server::{Response, respond};
+use crate::server::Response;
 
 /// Answers with the list of what was deleted, as it was.
 pub(super) async fn delete_collection(call: &Call, body: RequestBody) -> Result<Response, Status> {
-    let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::List)?;
+    let output = call.output(Endpoint::List)?;
     let list_options = ListOptions::parse(&call.info.query, false)?;
     let selection = Selection::new(&call.resource, &list_options)?;
     let options = delete::options(call, body).await?;
@@ -27,7 +26,7 @@ pub(super) async fn delete_collection(call: &Call, body: RequestBody) -> Result<
         }
     };
     let stored: Vec<_> = listed.entries.iter().map(|e| (&e.value, e.revision)).collect();
-    let mut objects = call.decode(&stored).await?;
+    let objects = call.decode(&stored).await?;
     for entry in &listed.entries {
         let (_, name) = call.split_key(&entry.key);
         match delete::delete_one(call, name, &options).await {
@@ -36,17 +35,5 @@ pub(super) async fn delete_collection(call: &Call, body: RequestBody) -> Result<
             done => drop(done?),
         }
     }
-    if !call.resource.custom {
-        for fields in objects.iter_mut().filter_map(Value::as_object_mut) {
-            fields.remove("kind");
-            fields.remove("apiVersion");
-        }
-    }
-    let document = json!({
-        "kind": call.resource.list_kind,
-        "apiVersion": call.resource.api_version(),
-        "metadata": list::metadata(call, &listed),
-        "items": objects,
-    });
-    Ok(respond::value(200, output, &document))
+    list::answer(call, output, &listed, objects)
 }

@@ -3,13 +3,13 @@
 use kubewright_machinery::status::Status;
 
 use super::{Call, parse_revision, store_failure, wait_for};
-use crate::request::negotiate::{self, Endpoint};
+use crate::request::negotiate::Endpoint;
 use crate::request::{Encoding, Output, Transform};
 use crate::server::{Response, respond};
 
 /// Answers with the object as it is now, at least as new as the resourceVersion asked for.
 pub(super) async fn get(call: &Call) -> Result<Response, Status> {
-    let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
+    let output = call.output(Endpoint::Object)?;
     if call.info.query.flag("export") {
         return Err(Status::bad_request(
             "the export parameter, deprecated since v1.14, is no longer supported",

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::get::is_plain;
 use super::select::{Selection, traits};
 use super::{Call, parse_revision, store_failure, too_large_version, wait_for};
-use crate::request::negotiate::{self, Endpoint};
+use crate::request::negotiate::Endpoint;
 use crate::request::params::VersionMatch;
-use crate::request::{ListOptions, Token, Transform};
+use crate::request::{ListOptions, Output, Token, Transform};
 use crate::resources::splice::{self, Head};
 use crate::server::{Response, ServerBody, respond};
 use crate::tables;
@@ -47,7 +47,7 @@ impl From<Status> for Refused {
 
 /// Answers with the list.
 pub(super) async fn list(call: &Call) -> Result<Response, Status> {
-    let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::List)?;
+    let output = call.output(Endpoint::List)?;
     let options = ListOptions::parse(&call.info.query, false)?;
     let selection = Selection::new(&call.resource, &options)?;
     let listed = match find(call, &options, &selection).await {
@@ -55,15 +55,29 @@ pub(super) async fn list(call: &Call) -> Result<Response, Status> {
         Err(Refused::Status(status)) => return Err(status),
         Err(Refused::Expired(token)) => return Ok(expired(call, &token)),
     };
-    let metadata = metadata(call, &listed);
     // What is stored in the one version that there is, is served as it is: no need to look at every object beforehand.
     let same = call.storage()?.converter.is_none();
     let ready = || listed.entries.iter().all(|e| call.is_served_form(&e.value, e.revision));
     if is_plain(output) && (same || ready()) {
+        let metadata = metadata(call, &listed);
         return Ok(respond::with(200, respond::JSON, document(call, &metadata, listed.entries)));
     }
     let stored: Vec<(&Bytes, u64)> = listed.entries.iter().map(|e| (&e.value, e.revision)).collect();
-    let mut objects = call.decode(&stored).await?;
+    let objects = call.decode(&stored).await?;
+    answer(call, output, &listed, objects)
+}
+
+/// Answers with a list in the form the client asked for.
+pub(super) fn answer(
+    call: &Call,
+    output: Output,
+    listed: &Listed,
+    mut objects: Vec<Value>,
+) -> Result<Response, Status> {
+    let mut metadata = metadata(call, listed);
+    if output.transform != Transform::None && metadata["continue"] == "" {
+        metadata.as_object_mut().and_then(|fields| fields.remove("continue"));
+    }
     let document = match output.transform {
         Transform::None => {
             if !call.resource.custom {
@@ -84,11 +98,12 @@ pub(super) async fn list(call: &Call) -> Result<Response, Status> {
         }
         Transform::PartialList { beta } => tables::partial_list(objects, metadata, beta),
         Transform::Partial { .. } => {
-            return Err(Status::failure(
-                406,
-                "NotAcceptable",
-                "you requested PartialObjectMetadata, but the requested object is a list",
-            ));
+            let mut message =
+                "you requested PartialObjectMetadata, but the requested object is a list".to_string();
+            if call.resource.custom {
+                message.push_str(" (*unstructured.UnstructuredList)");
+            }
+            return Err(Status::failure(406, "NotAcceptable", message));
         }
     };
     Ok(respond::value(200, output, &document))
@@ -119,8 +134,7 @@ fn expired(call: &Call, token: &Token) -> Response {
     );
     let mut object = respond::status_object(&status);
     object["metadata"]["continue"] = json!(token.encode());
-    let output =
-        negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Plain).unwrap_or_default();
+    let output = call.output(Endpoint::Plain).unwrap_or_default();
     respond::value(status.code, output, &object)
 }
 
@@ -144,7 +158,8 @@ pub(super) async fn find(
         prefix.push('/');
     }
 
-    let asked = parse_revision(&options.resource_version).map_err(Status::bad_request)?;
+    let asked = parse_revision(&options.resource_version)
+        .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     let mut token = None;
     let mut at = None;
     if !options.continue_token.is_empty() {

@@ -17,7 +17,9 @@ use serde_json::Value;
 
 use crate::audit::Trail;
 use crate::authn::UserInfo;
-use crate::request::{Input, RequestInfo, Transform};
+use crate::request::negotiate::{self, Endpoint};
+use crate::request::params::number_fault;
+use crate::request::{Input, Output, RequestInfo, Transform};
 use crate::resources::splice::{self, Head};
 use crate::resources::{
     Backing, RequestBody, Resource, Storage, Subresource, SubresourceAction, Table, Verb,
@@ -80,7 +82,8 @@ pub(crate) async fn dispatch(
     }
     let (resource, subresource) = match serving(&table, &info, &parts.method) {
         Ok(found) => found,
-        Err(status) => return respond::failure(&parts.headers, &info.query, &status),
+        Err(Unserved::Unknown) => return respond::not_found_text(),
+        Err(Unserved::Refused(status)) => return respond::failure(&parts.headers, &info.query, &status),
     };
     let head = Head::new(&resource.kind, &resource.api_version());
     let call = Call {
@@ -111,31 +114,49 @@ pub(crate) async fn dispatch(
     response
 }
 
+/// Why nothing serves a request.
+enum Unserved {
+    /// Nobody knows the path: definitions leave what is not theirs to a page of text.
+    Unknown,
+    /// The path is known, but not for this.
+    Refused(Status),
+}
+
 /// The resource of a request, and the place of its subresource there.
 fn serving(
     table: &Table,
     info: &RequestInfo,
     method: &Method,
-) -> Result<(Arc<Resource>, Option<usize>), Status> {
-    let found = table.lookup(&info.group, &info.version, &info.resource);
-    let resource = Arc::clone(found.ok_or_else(Status::path_not_found)?);
-    let subresource = match &*info.subresource {
-        "" => None,
-        name => {
-            let found = resource.subresources.iter().position(|s| &*s.name == name);
-            Some(found.ok_or_else(Status::path_not_found)?)
-        }
+) -> Result<(Arc<Resource>, Option<usize>), Unserved> {
+    let not_found = || Unserved::Refused(Status::path_not_found());
+    let Some(resource) = table.lookup(&info.group, &info.version, &info.resource).cloned() else {
+        return Err(if table.is_defined(&info.group) { Unserved::Unknown } else { not_found() });
     };
+    let subresource = |missing: &dyn Fn() -> Unserved| match &*info.subresource {
+        "" => Ok(None),
+        name => resource.subresources.iter().position(|s| &*s.name == name).map(Some).ok_or_else(missing),
+    };
+    if resource.custom {
+        let everywhere = matches!(&*info.verb, "list" | "watch");
+        if resource.namespaced == info.namespace.is_empty() && !(resource.namespaced && everywhere) {
+            return Err(Unserved::Unknown);
+        }
+        let of_object =
+            || Unserved::Refused(Status::not_found(&resource.group, &resource.plural, &info.name));
+        let found = subresource(&of_object)?;
+        return Ok((resource, found));
+    }
+    let found = subresource(&not_found)?;
     if resource.namespaced != info.in_namespace {
         // Namespaced collections can be read over all namespaces; everything else needs its scope.
         if info.in_namespace || info.has_name_in_path() {
-            return Err(Status::path_not_found());
+            return Err(not_found());
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
-            return Err(Status::method_not_allowed());
+            return Err(Unserved::Refused(Status::method_not_allowed()));
         }
     }
-    Ok((resource, subresource))
+    Ok((resource, found))
 }
 
 impl Call {
@@ -151,6 +172,9 @@ impl Call {
                 return Err(Status::path_not_found());
             }
             return action::computed(self, Arc::clone(answers), body).await;
+        }
+        if self.resource.custom {
+            return self.route_custom(body).await;
         }
         let verbs = self.resource.verbs;
         let require = |verb: Verb| if verbs.has(verb) { Ok(()) } else { Err(Status::method_not_allowed()) };
@@ -195,13 +219,49 @@ impl Call {
         }
     }
 
+    /// Custom resources are served by the verb alone: a create may name an object in its path, and what has no name
+    /// there is told so.
+    async fn route_custom(&self, body: RequestBody) -> Result<Response, Status> {
+        let named = || match &*self.info.name {
+            "" => Err(Status::bad_request("name must be provided")),
+            _ => Ok(()),
+        };
+        match &*self.info.verb {
+            "get" => get::get(self).await,
+            "list" => list::list(self).await,
+            "watch" => watch::watch(self).await,
+            "create" => write::create(self, body).await,
+            "update" => {
+                named()?;
+                write::replace(self, body).await
+            }
+            "patch" => {
+                named()?;
+                patch::patch(self, body).await
+            }
+            "delete" => delete::delete(self, body).await,
+            "deletecollection" => deletecollection::delete_collection(self, body).await,
+            _ => Err(self.not_supported()),
+        }
+    }
+
+    /// 405 for a method that neither the kind nor this subresource has.
+    fn not_supported(&self) -> Status {
+        match self.resource.custom {
+            true => {
+                Status::method_not_supported(&self.resource.group, &self.resource.plural, &self.info.verb)
+            }
+            false => Status::method_not_allowed(),
+        }
+    }
+
     async fn route_subresource(&self, sub: &Subresource, body: RequestBody) -> Result<Response, Status> {
         let method = self.parts.method.as_str();
         if let SubresourceAction::Connect(connect) = &sub.action {
             return action::connect(self, Arc::clone(connect), body).await;
         }
-        // Only connections have paths below them.
-        if self.info.parts.len() > 3 {
+        // Only connections have paths below them; definitions do not look.
+        if self.info.parts.len() > 3 && !self.resource.custom {
             return Err(Status::path_not_found());
         }
         let verb = match method {
@@ -209,10 +269,10 @@ impl Call {
             "POST" => Verb::Create,
             "PUT" => Verb::Update,
             "PATCH" => Verb::Patch,
-            _ => return Err(Status::method_not_allowed()),
+            _ => return Err(self.not_supported()),
         };
         if !sub.verbs.has(verb) {
-            return Err(Status::method_not_allowed());
+            return Err(self.not_supported());
         }
         match (&sub.action, verb) {
             (SubresourceAction::Action(action), Verb::Create) => {
@@ -243,6 +303,12 @@ impl Call {
     /// The subresource asked for.
     pub fn subresource(&self) -> Option<&Subresource> {
         self.subresource.map(|i| &self.resource.subresources[i])
+    }
+
+    /// The form of the answer that the client asks for.
+    pub fn output(&self, endpoint: Endpoint) -> Result<Output, Status> {
+        let negotiate = if self.resource.custom { negotiate::custom_output } else { negotiate::output };
+        negotiate(&self.parts.headers, &self.info.query, endpoint)
     }
 
     /// How the body is written.
@@ -348,6 +414,16 @@ impl Call {
         Status::conflict(&self.resource.group, &self.resource.plural, name, why)
     }
 
+    /// 409 for an object that has another uid than the one asked for.
+    pub fn other_uid(&self, asked: &str, found: &str) -> Result<Status, Status> {
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+             failed: UID in precondition: {asked}, UID in object meta: {found}",
+            self.key(self.namespace(), &self.info.name)?
+        );
+        Ok(self.conflict(&self.info.name, why))
+    }
+
     /// The User-Agent.
     pub fn user_agent(&self) -> &str {
         let header = self.parts.headers.get(http::header::USER_AGENT);
@@ -361,12 +437,7 @@ impl Call {
     }
 
     /// Answers with one object in the form the client asked for.
-    pub fn answer(
-        &self,
-        code: u16,
-        output: crate::request::Output,
-        object: Value,
-    ) -> Result<Response, Status> {
+    pub fn answer(&self, code: u16, output: Output, object: Value) -> Result<Response, Status> {
         let document = match output.transform {
             Transform::None => object,
             Transform::Table { beta } => {
@@ -387,6 +458,9 @@ impl Call {
                 }
             }
             Transform::Partial { beta } => tables::partial(object, beta),
+            Transform::PartialList { .. } if self.resource.custom => {
+                return Err(Status::failure(500, "", "content is not a list"));
+            }
             Transform::PartialList { .. } => {
                 return Err(Status::failure(
                     406,
@@ -494,11 +568,10 @@ pub(crate) async fn wait_for(store: &Arc<dyn Store>, revision: u64) -> Result<()
 pub(crate) fn parse_revision(text: &str) -> Result<u64, String> {
     match text {
         "" | "0" => Ok(0),
-        text => text.parse().map_err(|_| {
+        text => text.parse().map_err(|error| {
             let quoted = kubewright_machinery::field::quote(text);
-            format!(
-                "resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: invalid syntax"
-            )
+            let why = number_fault(&error);
+            format!("resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: {why}")
         }),
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn read(
     if !accepted.contains(&&*content_type) {
         return Err(Status::unsupported_media_type(accepted));
     }
-    let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
+    let output = call.output(Endpoint::Object)?;
     let body = read_body(body).await?;
     let kind = if content_type == APPLY { WriteKind::Apply } else { WriteKind::Patch };
     let options = WriteOptions::parse(&call.info.query, kind)?;

@@ -14,7 +14,7 @@ use super::body::{self, Expected};
 use super::patch::{self, Patch};
 use super::write::{Change, Writer};
 use super::{Call, metadata, read_body, store_failure};
-use crate::request::negotiate::{self, Endpoint};
+use crate::request::negotiate::Endpoint;
 use crate::request::params::WriteKind;
 use crate::request::{Output, WriteOptions};
 use crate::resources::{RequestBody, ScaleFacts, Verb};
@@ -65,7 +65,8 @@ pub(super) async fn serve(
             let body = read_body(body).await?;
             let options = WriteOptions::parse(&call.info.query, WriteKind::Update)?;
             let input = call.input()?;
-            let mut scale = body::object(call, &body, &input, options.field_validation, &expected)?;
+            let scale = body::object(call, &body, &input, options.field_validation, &expected);
+            let mut scale = scale.map_err(|status| undecodable(call, status))?;
             metadata::ensure_namespace(&mut scale, call.namespace())?;
             metadata::check_name(&scale, &call.info.name)?;
             (output, options, Vec::new(), How::Replace(scale))
@@ -82,6 +83,18 @@ pub(super) async fn serve(
     call.answer(200, output, shown(view(call, facts, &written.object)?))
 }
 
+/// What a body is refused with that is no Scale. Beside custom resources the real server cannot even say what it
+/// expected.
+fn undecodable(call: &Call, status: Status) -> Status {
+    if !call.resource.custom || status.code != 400 {
+        return status;
+    }
+    Status::bad_request(
+        "no kind is registered for the type v1.Scale in scheme \
+         \"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781\"",
+    )
+}
+
 /// A Scale as clients see it: without owners.
 fn shown(mut scale: Value) -> Value {
     meta::remove(&mut scale, "managedFields");
@@ -89,7 +102,7 @@ fn shown(mut scale: Value) -> Value {
 }
 
 fn output(call: &Call) -> Result<Output, Status> {
-    negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)
+    call.output(Endpoint::Object)
 }
 
 /// What is known of the type Scale.
@@ -194,26 +207,25 @@ impl Edit {
             if !call.resource.custom {
                 return fields.update(Some(before), scale, &manager, writer.now);
             }
-            match meta::get(before, "managedFields") {
-                Some(owners) => meta::set(&mut scale, "managedFields", owners.clone()),
-                None => drop(meta::remove(&mut scale, "managedFields")),
-            }
+            // A custom resource's definition does not describe Scales, so that nobody owns the replicas after this.
+            meta::remove(&mut scale, "managedFields");
             scale
         };
         let scale = match &self.how {
             How::Replace(scale) => {
                 if !meta::uid(scale).is_empty() && meta::uid(scale) != meta::uid(old) {
-                    let why = format!(
-                        "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-                        meta::uid(scale),
-                        meta::uid(old)
-                    );
-                    return Err(call.conflict(&call.info.name, why));
+                    return Err(call.other_uid(meta::uid(scale), meta::uid(old))?);
                 }
                 update(&before, scale.clone())
             }
             // A custom resource's definition does not describe Scales: nobody can own fields of one.
             How::Patch(Patch::Apply(_)) if call.resource.custom => {
+                if meta::get(&before, "managedFields").is_none() {
+                    let why = "failed to create manager for existing fields: failed to convert live object (/; \
+                               autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid \
+                               group/version: autoscaling/v1";
+                    return Err(Status::failure(500, "", why));
+                }
                 let why = format!(
                     "failed to create typed patch object ({}/{}; autoscaling/v1, Kind=Scale): no corresponding type \
                      for autoscaling/v1, Kind=Scale",

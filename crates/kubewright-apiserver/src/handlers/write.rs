@@ -17,7 +17,7 @@ use super::get::is_plain;
 use super::{Call, managers, metadata, patch, read_body, scale, store_failure};
 use crate::admission::{self, Operation, Phase};
 use crate::authz::{self, Decision};
-use crate::request::negotiate::{self, Endpoint};
+use crate::request::negotiate::Endpoint;
 use crate::request::params::WriteKind;
 use crate::request::{Output, WriteOptions};
 use crate::resources::{
@@ -65,7 +65,7 @@ pub(super) struct Writer<'c> {
 
 /// POST on a collection.
 pub(super) async fn create(call: &Call, body: RequestBody) -> Result<Response, Status> {
-    let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
+    let output = call.output(Endpoint::Object)?;
     let input = call.input()?;
     let body = read_body(body).await?;
     let options = WriteOptions::parse(&call.info.query, WriteKind::Create)?;
@@ -85,7 +85,7 @@ pub(super) async fn create(call: &Call, body: RequestBody) -> Result<Response, S
 
 /// PUT on an object, or on a subresource that is the object itself.
 pub(super) async fn replace(call: &Call, body: RequestBody) -> Result<Response, Status> {
-    let output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::Object)?;
+    let output = call.output(Endpoint::Object)?;
     let body = read_body(body).await?;
     let options = WriteOptions::parse(&call.info.query, WriteKind::Update)?;
     let input = call.input()?;
@@ -251,6 +251,7 @@ impl<'c> Writer<'c> {
             call.warn(warning);
         }
         self.strategy.settle(&mut object);
+        resource.forget_nulls(&mut object);
         if authorize.is_some() {
             self.authorize_create().await?;
         }
@@ -412,13 +413,7 @@ impl<'c> Writer<'c> {
         if found == asked {
             return Ok(());
         }
-        let call = self.call;
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
-             failed: UID in precondition: {asked}, UID in object meta: {found}",
-            call.key(call.namespace(), &call.info.name)?
-        );
-        Err(call.conflict(&call.info.name, why))
+        Err(self.call.other_uid(asked, &found)?)
     }
 
     async fn create_by_update(&self, change: &Change) -> Result<Written, Status> {
@@ -502,6 +497,7 @@ impl<'c> Writer<'c> {
         for warning in self.strategy.warnings(&cx, &object, Some(&old)) {
             call.warn(warning);
         }
+        resource.forget_nulls(&mut object);
         managers::keep_times(&old, &mut object);
         let object = self.admit(Operation::Update, object, Some(&old), true).await?;
 

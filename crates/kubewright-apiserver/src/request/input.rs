@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use kubewright_machinery::gvk::GroupVersionKind;
 use kubewright_machinery::status::Status;
 use serde_json::Value;
@@ -57,8 +58,12 @@ impl Input {
     /// Chooses by Content-Type; a body without one is JSON.
     ///
     /// # Errors
-    /// 415 for a type that nobody reads.
+    /// 415 for a type that nobody reads, and for one with a parameter that has no value.
     pub fn of(headers: &HeaderMap, decoders: &[Arc<dyn BodyDecoder>]) -> Result<Self, Status> {
+        let stated = headers.get(CONTENT_TYPE).and_then(|header| header.to_str().ok()).unwrap_or_default();
+        if stated.split(';').skip(1).any(|param| !param.trim().is_empty() && !param.contains('=')) {
+            return Err(Status::unsupported_media_type(&SUPPORTED));
+        }
         match content_type(headers).as_str() {
             "" | "application/json" => Ok(Self::Json),
             "application/yaml" => Ok(Self::Yaml),
@@ -73,7 +78,6 @@ impl Input {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::CONTENT_TYPE;
 
     struct Morse;
 
@@ -99,6 +103,7 @@ mod tests {
         assert_eq!(chosen("application/yaml"), Ok("application/yaml".into()));
         assert_eq!(chosen("application/morse;speed=12"), Ok("application/morse".into()));
         assert_eq!(chosen("text/plain"), Err(415));
+        assert_eq!(chosen("application/json;speed"), Err(415));
         assert!(matches!(Input::of(&HeaderMap::new(), &[]), Ok(Input::Json)));
     }
 }

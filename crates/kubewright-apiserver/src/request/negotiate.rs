@@ -100,9 +100,11 @@ impl Clause<'_> {
         self.params.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
     }
 
-    /// The encodings that match, in the server's order.
-    pub fn encodings(&self) -> &'static [Encoding] {
+    /// The encodings that match, in the server's order. `wild` for endpoints that take `application/*`: those of
+    /// custom resources.
+    pub fn encodings(&self, wild: bool) -> &'static [Encoding] {
         match (self.main, self.sub) {
+            ("application", "*") if wild => &[Encoding::Json, Encoding::Yaml],
             ("application", "json") => &[Encoding::Json],
             ("application", "yaml") => &[Encoding::Yaml],
             ("*", "*") => &[Encoding::Json, Encoding::Yaml],
@@ -124,6 +126,15 @@ pub enum Endpoint {
 
 /// Chooses the form of the answer; `watch` allows `stream=watch`.
 pub fn output(headers: &HeaderMap, query: &Query, endpoint: Endpoint) -> Result<Output, Status> {
+    negotiated(headers, query, endpoint, false)
+}
+
+/// The same for custom resources.
+pub fn custom_output(headers: &HeaderMap, query: &Query, endpoint: Endpoint) -> Result<Output, Status> {
+    negotiated(headers, query, endpoint, true)
+}
+
+fn negotiated(headers: &HeaderMap, query: &Query, endpoint: Endpoint, wild: bool) -> Result<Output, Status> {
     let pretty = pretty(headers, query);
     let Some(header) = headers.get(ACCEPT).and_then(|h| h.to_str().ok()).filter(|h| !h.is_empty()) else {
         return Ok(Output { pretty, ..Output::default() });
@@ -135,7 +146,7 @@ pub fn output(headers: &HeaderMap, query: &Query, endpoint: Endpoint) -> Result<
         {
             continue;
         }
-        if let Some(encoding) = clause.encodings().first() {
+        if let Some(encoding) = clause.encodings(wild).first() {
             let pretty = pretty || clause.param("pretty") == Some("1");
             return Ok(Output { encoding: *encoding, transform, pretty });
         }

@@ -55,15 +55,24 @@ impl Query {
 
     fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| {
-            let quoted = field::quote(text);
-            Status::bad_request(format!("strconv.ParseInt: parsing {quoted}: invalid syntax"))
+        text.parse().map(Some).map_err(|error| {
+            let (quoted, why) = (field::quote(text), number_fault(&error));
+            Status::bad_request(format!("strconv.ParseInt: parsing {quoted}: {why}"))
         })
     }
 
     /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
+    }
+}
+
+/// What is wrong with the text of an integer, in the real server's words.
+pub(crate) fn number_fault(error: &std::num::ParseIntError) -> &'static str {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    match error.kind() {
+        PosOverflow | NegOverflow => "value out of range",
+        _ => "invalid syntax",
     }
 }
 
@@ -413,7 +422,7 @@ impl DeleteOptions {
         Self::build(
             query.integer("gracePeriodSeconds")?,
             query.optional_flag("orphanDependents"),
-            query.get("propagationPolicy").filter(|p| !p.is_empty()),
+            query.get("propagationPolicy"),
             &dry_run,
             None,
             None,

@@ -1,10 +1,14 @@
 //! Continue tokens: where a list goes on and at which revision. Opaque to clients; the form is Kubernetes'.
 
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
 use base64::{DecodeError, Engine as _};
 use kubewright_machinery::decode;
 use kubewright_machinery::status::Status;
 use serde_json::{Value, json};
+
+/// Reads what clients send back, also where the last character has bits that mean nothing.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ impl Token {
         let invalid = |why: &str| {
             Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
         };
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
+        let bytes = LENIENT.decode(text).map_err(|error| match error {
             DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => {
                 invalid(&format!("illegal base64 data at input byte {at}"))
             }

@@ -188,6 +188,14 @@ impl Resource {
         }
     }
 
+    /// What a valid object is as it will be read: a custom one may hold nulls that validation let pass, for they are
+    /// of no type, but that are no values either.
+    pub fn forget_nulls(&self, object: &mut Value) {
+        if self.custom {
+            schema::default::forget_nulls(object, &self.schema);
+        }
+    }
+
     /// A computed resource with the verb create only, such as a review.
     pub fn computed(
         group: &str,

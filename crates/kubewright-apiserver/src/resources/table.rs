@@ -90,6 +90,13 @@ impl Table {
         self.index.contains_key(group)
     }
 
+    /// Whether the group is served, and only by definitions of custom resources.
+    pub fn is_defined(&self, group: &str) -> bool {
+        let versions = self.index.get(group).into_iter().flatten();
+        let mut resources = versions.flat_map(|(_, places)| places).map(|i| &self.resources[*i]).peekable();
+        resources.peek().is_some() && resources.all(|resource| resource.custom)
+    }
+
     /// Whether the group is served in that version.
     pub fn has_version(&self, group: &str, version: &str) -> bool {
         self.index.get(group).is_some_and(|versions| versions.contains_key(version))

@@ -55,12 +55,20 @@ pub(super) fn serve(
         ["apis", group] => core.discovery(table).group_named(group)?,
         ["apis", group, version] => match core.discovery(table).resource_list(group, version) {
             Some(list) => list,
-            None if table.has_group(group) => return Some(Err(Status::path_not_found())),
+            None if table.has_group(group) && !table.is_defined(group) => {
+                return Some(Err(Status::path_not_found()));
+            }
             None => return None,
         },
         _ => return None,
     };
-    Some(only_get(parts).and_then(|()| {
+    // Groups, and the versions of definitions, are told to any method.
+    let method = match segments.as_slice() {
+        ["apis", _] => Ok(()),
+        ["apis", group, _] if table.is_defined(group) => Ok(()),
+        _ => only_get(parts),
+    };
+    Some(method.and_then(|()| {
         let output = negotiate::output(&parts.headers, &info.query, Endpoint::Plain)?;
         Ok(respond::value(200, output, &document))
     }))
@@ -81,7 +89,7 @@ fn aggregated_form(headers: &HeaderMap) -> Option<Aggregated> {
         let [kind, group, version] = ["as", "g", "v"].map(|key| clause.param(key));
         match (kind, group, version) {
             (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some(version))
-                if clause.encodings().contains(&Encoding::Json) =>
+                if clause.encodings(false).contains(&Encoding::Json) =>
             {
                 match version {
                     "v2" => return Some(Aggregated::V2),
@@ -89,7 +97,7 @@ fn aggregated_form(headers: &HeaderMap) -> Option<Aggregated> {
                     _ => {}
                 }
             }
-            (None, None, None) if !clause.encodings().is_empty() => return None,
+            (None, None, None) if !clause.encodings(false).is_empty() => return None,
             _ => {}
         }
     }
@@ -149,5 +157,5 @@ fn openapi(core: &Core, table: &Table, rest: &[&str], parts: &Parts) -> Option<R
 }
 
 fn is_json_accepted(accept: &str) -> bool {
-    negotiate::clauses(accept).iter().any(|c| c.encodings().contains(&Encoding::Json))
+    negotiate::clauses(accept).iter().any(|c| c.encodings(false).contains(&Encoding::Json))
 }

@@ -6,6 +6,7 @@ mod backend;
 mod client;
 mod corpus;
 mod crds;
+mod custom;
 mod hook;
 mod hostile;
 mod objects;

@@ -168,7 +168,8 @@ fn bracket(text: &str, depth: usize) -> Result<Step, Error> {
     let quoted =
         |t: &str| ['\'', '"'].iter().find_map(|q| Some(t.strip_prefix(*q)?.strip_suffix(*q)?.to_string()));
     if let Some(key) = quoted(text).filter(|key| !key.contains('\'')) {
-        return Ok(Step::Field(key));
+        // A key is read as a path of its own: an unescaped dot in it is a step.
+        return Ok(Step::Union(vec![steps(&format!(".{key}"), depth + 1)?]));
     }
     if text.contains(',') {
         let parts = text.split(',').map(|part| steps(&format!("[{}]", part.trim()), depth + 1));
@@ -369,7 +370,8 @@ mod tests {
             (".spec.tags[*]", json!(["a", "b", "c"])),
             (".spec['n']", json!([3])),
             (".metadata.labels.app\\.kubernetes\\.io/name", json!(["web"])),
-            (".metadata.labels['app.kubernetes.io/name']", json!(["web"])),
+            (".metadata.labels['app\\.kubernetes\\.io/name']", json!(["web"])),
+            (".metadata.labels['app.kubernetes.io/name']", json!([])),
             (".status.conditions[?(@.type==\"Ready\")].status", json!(["True"])),
             (".status.conditions[?(@.type!='Ready')].status", json!(["No"])),
             (".status.conditions[?(@.n)].type", json!(["Ready"])),

@@ -183,10 +183,21 @@ impl FieldManager {
     /// With the same fields reset in every version: `&["status"]` is the field, `&["spec", "replicas"]` a path.
     #[must_use]
     pub fn with_reset_fields(self, paths: &[&[&str]]) -> Self {
+        let versions: Vec<_> = self.types.keys().cloned().collect();
+        self.reset_in(versions, paths)
+    }
+
+    /// With fields reset in the version of the requests only, as for custom resources: what managers of other versions
+    /// own of these fields is taken from them by a write that leaves the fields out.
+    #[must_use]
+    pub fn with_reset_fields_of_version(self, paths: &[&[&str]]) -> Self {
+        let version = self.api_version.clone();
+        self.reset_in(vec![version], paths)
+    }
+
+    fn reset_in(self, versions: Vec<String>, paths: &[&[&str]]) -> Self {
         let set = Set::of(&paths.iter().map(|path| Path::fields(path)).collect::<Vec<_>>());
-        let filters: Vec<_> =
-            self.types.keys().map(|version| (version.clone(), FieldFilter::Exclude(set.clone()))).collect();
-        self.with_filters(filters)
+        self.with_filters(versions.into_iter().map(|version| (version, FieldFilter::Exclude(set.clone()))))
     }
 
     /// Applies `patch` to `live` (none: the apply creates). The result is the whole object with its new
@@ -243,21 +254,15 @@ impl FieldManager {
     /// is stored (none for a create). The manager owns what differs. `managedFields` that `new` brings replace
     /// the live ones when they can be read (and `[]` or `[{}]` forget them all), except on subresources.
     ///
-    /// Never fails: where owners cannot be worked out, those of `live` stay.
+    /// Never fails: where owners cannot be worked out, as of an object that does not fit its schema, nobody owns
+    /// anything any more, so that no wrong owners are kept.
     pub fn update(&self, live: Option<&Value>, mut new: Value, manager: &str, now: Timestamp) -> Value {
         let before = live.is_none().then(|| self.before(&new));
         let Some(live) = live.or(before.as_ref()) else { return new };
         let managers = self.managers_before(live, &new);
         Managers::new().store(&mut new);
-        match self.update_untracked(live, &new, managers, manager, now) {
-            Ok(managers) => managers.store(&mut new),
-            Err(_) => {
-                if let (Some(entries), Some(Value::Object(metadata))) =
-                    (live.pointer("/metadata/managedFields"), new.get_mut("metadata"))
-                {
-                    metadata.insert("managedFields".into(), entries.clone());
-                }
-            }
+        if let Ok(managers) = self.update_untracked(live, &new, managers, manager, now) {
+            managers.store(&mut new);
         }
         new
     }

@@ -9,8 +9,13 @@ use super::Schema;
 /// Drops nulls where null is no value and there is no default, then sets absent (and such null) fields to their
 /// defaults, in nested objects, lists and maps too.
 pub fn apply(value: &mut Value, schema: &Schema) {
-    prune_nulls(value, Some(schema));
+    forget_nulls(value, schema);
     fill(value, schema);
+}
+
+/// Drops nulls where null is no value and there is no default.
+pub fn forget_nulls(value: &mut Value, schema: &Schema) {
+    prune_nulls(value, Some(schema));
 }
 
 fn prune_nulls(value: &mut Value, schema: Option<&Schema>) {

@@ -24,7 +24,7 @@ use crate::server::{Response, ServerBody, Standing, respond};
 
 /// Answers with the stream of events.
 pub(super) async fn watch(call: &Call) -> Result<Response, Status> {
-    let mut output = negotiate::output(&call.parts.headers, &call.info.query, Endpoint::List)?;
+    let mut output = call.output(Endpoint::List)?;
     if let Transform::PartialList { .. } = output.transform {
         return Err(Status::not_acceptable(&negotiate::SUPPORTED));
     }

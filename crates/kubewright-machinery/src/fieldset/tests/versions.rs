@@ -138,16 +138,32 @@ impl Converter for Broken {
 }
 
 #[test]
-fn a_conversion_that_fails_keeps_the_entries_of_an_update_and_fails_an_apply() {
+fn a_conversion_that_fails_leaves_an_update_without_entries_and_fails_an_apply() {
     let versions = [(V1, atomic()), (V2, atomic())];
     let mut world = World::with(manager(V1, &versions, Arc::new(SameInAllVersions)));
     world.apply_object("m", in_version(V1, json!({"gone": "x"})), false).unwrap();
-    let entries = world.entries();
     world.object.as_mut().unwrap()["apiVersion"] = json!(V2);
     world.fields = manager(V2, &versions, Arc::new(Broken));
-    world.update("u", json!({"gone": "y"}));
-    assert_eq!(world.entries(), entries);
     let error = world.apply_object("n", in_version(V2, json!({"gone": "z"})), false).unwrap_err();
     assert_eq!(error.to_string(), "failed to convert old object: webhook is away");
     assert_eq!(error.to_status().code, 500);
+    world.update("u", json!({"gone": "y"}));
+    assert_eq!(world.entries(), Vec::<Value>::new());
+}
+
+#[test]
+fn fields_reset_in_one_version_are_taken_from_managers_of_others() {
+    let versions = [(V1, atomic()), (V2, atomic())];
+    for (limited, left) in [(true, 0), (false, 1)] {
+        let mut world = World::with(manager(V1, &versions, Arc::new(SameInAllVersions)));
+        world.apply_object("m", in_version(V1, json!({"gone": "x"})), false).unwrap();
+        world.object.as_mut().unwrap()["apiVersion"] = json!(V2);
+        let fields = manager(V2, &versions, Arc::new(SameInAllVersions));
+        let path: &[&[&str]] = &[&["spec", "gone"]];
+        world.fields =
+            if limited { fields.with_reset_fields_of_version(path) } else { fields.with_reset_fields(path) };
+        world.update("u", json!({}));
+        let of_m = world.entries().into_iter().filter(|entry| entry["manager"] == "m").count();
+        assert_eq!(of_m, left);
+    }
 }
