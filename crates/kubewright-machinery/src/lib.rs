@@ -4,6 +4,7 @@
 //! are plain [`serde_json::Value`]s; what is known of their types is a [`schema::Schema`], the same
 //! for built-in kinds (from a catalogue) and for custom resources (from their definition).
 
+pub mod answers;
 pub mod crd;
 pub mod decode;
 pub mod duration;
@@ -15,8 +16,10 @@ pub mod meta;
 pub mod names;
 pub mod patch;
 pub mod quantity;
+pub mod reviews;
 pub mod scan;
 pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod user;

@@ -5,12 +5,14 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use kubewright_machinery::answers::Answers;
 use kubewright_machinery::status::Status;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::BoxFuture;
 use crate::admission::{Admission, Attributes, Operation, terminating};
-use crate::outbound::{Answers, Peer, PeerError};
+use crate::outbound::{Peer, PeerError};
 
 /// Namespaces that are remembered.
 const REMEMBERED: usize = 4096;
@@ -22,18 +24,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The plugin, by the name of the one that does the same in the cluster.
 pub(super) struct Namespaces {
     cluster: Peer,
-    there: Answers<String, ()>,
+    there: Mutex<Answers<String, ()>>,
 }
 
 impl Namespaces {
     /// Asks this cluster.
     pub(super) fn new(cluster: Peer) -> Self {
-        Self { cluster, there: Answers::new(REMEMBERED) }
+        Self { cluster, there: Mutex::new(Answers::new(REMEMBERED)) }
     }
 
     async fn check(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
         let name = attributes.namespace;
-        if name.is_empty() || self.there.get(name, attributes.now).is_some() {
+        if name.is_empty() || self.there.lock().get(name, attributes.now).is_some() {
             return Ok(());
         }
         // It is one segment of a path: the handlers have judged the name.
@@ -41,7 +43,7 @@ impl Namespaces {
         match asked.ask(http::Method::GET, "", &Value::Null, TIMEOUT).await {
             Ok(namespace) if namespace["status"]["phase"] == "Terminating" => Err(terminating(attributes)),
             Ok(_) => {
-                self.there.keep(name.into(), (), attributes.now, HOLDS);
+                self.there.lock().keep(name.into(), (), attributes.now, HOLDS);
                 Ok(())
             }
             Err(PeerError::Refused { code: 404, .. }) => Err(Status::not_found("", "namespaces", name)),

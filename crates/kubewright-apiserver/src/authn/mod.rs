@@ -3,12 +3,12 @@
 //! Request heads flow in, a [`UserInfo`] comes out. Authenticators are asked in order until one knows the caller; an
 //! error of one is remembered and answered as 401 only if no other knows the caller.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use kubewright_machinery::status::Status;
+pub use kubewright_machinery::user::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, UserInfo};
 
 use crate::server::Core;
 use crate::{BoxFuture, ready};
@@ -53,54 +53,6 @@ impl Anonymous {
             Anonymous::Paths(paths) => paths.iter().any(|allowed| allowed == path),
             Anonymous::Nowhere => false,
         }
-    }
-}
-
-/// An authenticated caller (`user.Info`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UserInfo {
-    /// The user name, such as `system:serviceaccount:default:builder`.
-    pub name: String,
-    /// A stable id, where the source has one.
-    pub uid: String,
-    /// Groups, in the order the source states them.
-    pub groups: Vec<String>,
-    /// Extra facts, such as scopes; keys are lower case.
-    pub extra: BTreeMap<String, Vec<String>>,
-}
-
-/// The group of everybody who is allowed everything.
-pub const MASTERS: &str = "system:masters";
-/// The group that every authenticated caller is in.
-pub const AUTHENTICATED: &str = "system:authenticated";
-/// The user of requests without credentials.
-pub const ANONYMOUS: &str = "system:anonymous";
-/// The group of requests without credentials.
-pub const UNAUTHENTICATED: &str = "system:unauthenticated";
-
-impl UserInfo {
-    /// A user in groups.
-    pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
-        Self {
-            name: name.into(),
-            groups: groups.iter().map(|g| (*g).to_string()).collect(),
-            ..Self::default()
-        }
-    }
-
-    /// The caller without credentials.
-    pub fn anonymous() -> Self {
-        Self::new(ANONYMOUS, &[UNAUTHENTICATED])
-    }
-
-    /// The identity of the server itself: what its own controllers and bootstrap write as.
-    pub fn server() -> Self {
-        Self::new("system:apiserver", &[MASTERS, AUTHENTICATED])
-    }
-
-    /// Whether the user is in the group.
-    pub fn in_group(&self, group: &str) -> bool {
-        self.groups.iter().any(|g| g == group)
     }
 }
 

@@ -6,13 +6,16 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use kubewright_machinery::answers::Answers;
+use kubewright_machinery::reviews::{self, Vouched};
+use kubewright_machinery::user::strings;
+use parking_lot::Mutex;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Authenticated, Authenticator, Refused, UserInfo, common_audiences};
+use super::{Authenticated, Authenticator, Refused, common_audiences};
 use crate::BoxFuture;
-use crate::outbound::{Answers, Peer};
-use crate::reviews;
+use crate::outbound::Peer;
 use crate::server::Core;
 
 /// Tokens whose answers are remembered.
@@ -25,15 +28,15 @@ pub struct TokenWebhook {
     peer: Peer,
     version: &'static str,
     time: SignedDuration,
-    known: Answers<[u8; 32], Option<Authenticated>>,
+    known: Mutex<Answers<[u8; 32], Option<Authenticated>>>,
 }
 
 impl TokenWebhook {
     /// Asks `peer`, in version `v1` of reviews or (older servers) in `v1beta1`; what it says holds for `time`.
     pub fn new(peer: Peer, beta: bool, time: Duration) -> Self {
-        let version = if beta { "authentication.k8s.io/v1beta1" } else { "authentication.k8s.io/v1" };
+        let version = if beta { "v1beta1" } else { "v1" };
         let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
-        Self { peer, version, time, known: Answers::new(REMEMBERED) }
+        Self { peer, version, time, known: Mutex::new(Answers::new(REMEMBERED)) }
     }
 
     async fn ask(
@@ -42,12 +45,7 @@ impl TokenWebhook {
         token: &str,
         audiences: &[String],
     ) -> Result<Option<Authenticated>, Refused> {
-        let mut review = json!({
-            "kind": "TokenReview", "apiVersion": self.version, "metadata": {}, "spec": {"token": token},
-        });
-        if !audiences.is_empty() {
-            review["spec"]["audiences"] = json!(audiences);
-        }
+        let review = reviews::token_review(self.version, token, audiences);
         let answer = self.peer.post(&review, TIMEOUT).await;
         let answer = answer.map_err(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "the token webhook has not answered");
@@ -59,23 +57,17 @@ impl TokenWebhook {
 
 /// What a status says. A webhook that knows nothing of audiences vouches for those of this server.
 fn judge(status: &Value, asked: &[String], own: &[String]) -> Result<Option<Authenticated>, Refused> {
-    let said = reviews::strings(&status["audiences"]);
+    let said = strings(&status["audiences"]);
     let audiences = common_audiences(asked, if said.is_empty() { own } else { &said });
     // A server without audiences of its own leaves it to the other one whom tokens are made out to.
     if audiences.is_empty() && !(asked.is_empty() && own.is_empty()) {
         return Ok(None);
     }
-    if status["authenticated"] != true {
-        return match status["error"].as_str().filter(|error| !error.is_empty()) {
-            Some(error) => Err(Refused::new(error)),
-            None => Ok(None),
-        };
+    match Vouched::read(status) {
+        Vouched { user: Some((user, _)), .. } => Ok(Some(Authenticated { user, audiences })),
+        Vouched { error: Some(error), .. } => Err(Refused::new(error)),
+        Vouched { .. } => Ok(None),
     }
-    let user = reviews::user_of(&status["user"]);
-    if user == UserInfo::default() {
-        return Err(Refused::new("the token webhook names no user"));
-    }
-    Ok(Some(Authenticated { user, audiences }))
 }
 
 impl Authenticator for TokenWebhook {
@@ -92,11 +84,11 @@ impl Authenticator for TokenWebhook {
                 digest.update(part);
             }
             let key: [u8; 32] = digest.finalize().into();
-            if let Some(known) = self.known.get(&key, core.now()) {
+            if let Some(known) = self.known.lock().get(&key, core.now()) {
                 return Ok(known);
             }
             let answer = self.ask(core, token, audiences).await?;
-            self.known.keep(key, answer.clone(), core.now(), self.time);
+            self.known.lock().keep(key, answer.clone(), core.now(), self.time);
             Ok(answer)
         })
     }
@@ -104,6 +96,8 @@ impl Authenticator for TokenWebhook {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn text(items: &[&str]) -> Vec<String> {

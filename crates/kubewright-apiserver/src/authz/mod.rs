@@ -10,6 +10,7 @@ mod webhook;
 use std::borrow::Cow;
 
 use kubewright_machinery::field;
+pub use kubewright_machinery::reviews::Decision;
 use kubewright_machinery::status::Status;
 
 use crate::authn::UserInfo;
@@ -46,17 +47,6 @@ pub struct Attributes<'a> {
     pub label_selector: Option<Cow<'a, str>>,
     /// Field selector of the request, as written.
     pub field_selector: Option<Cow<'a, str>>,
-}
-
-/// What an authorizer says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Allowed, and why.
-    Allow(String),
-    /// Refused whatever others say, and why.
-    Deny(String),
-    /// Not mine to decide; the reason may be empty.
-    NoOpinion(String),
 }
 
 /// One policy.

@@ -6,13 +6,16 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use kubewright_machinery::answers::Answers;
+use kubewright_machinery::reviews;
 use kubewright_machinery::selector::{FieldSelector, LabelSelector, fields, label};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::{Attributes, Authorizer, Decision, UserRules};
 use crate::BoxFuture;
 use crate::authn::UserInfo;
-use crate::outbound::{Answers, Peer};
+use crate::outbound::Peer;
 use crate::server::Core;
 
 /// Questions whose answers are remembered.
@@ -51,26 +54,23 @@ impl Default for WebhookSettings {
 pub struct Webhook {
     peer: Peer,
     settings: WebhookSettings,
-    known: Answers<String, Decision>,
+    known: Mutex<Answers<String, Decision>>,
 }
 
 impl Webhook {
     /// Asks `peer`.
     pub fn new(peer: Peer, settings: WebhookSettings) -> Self {
-        Self { peer, settings, known: Answers::new(REMEMBERED) }
+        Self { peer, settings, known: Mutex::new(Answers::new(REMEMBERED)) }
     }
 
     async fn decide(&self, core: &Core, attributes: &Attributes<'_>) -> Decision {
         let spec = spec(attributes);
         let question = spec.to_string();
-        if let Some(known) = self.known.get(&question, core.now()) {
+        if let Some(known) = self.known.lock().get(&question, core.now()) {
             return known;
         }
         let version = if self.settings.beta { "v1beta1" } else { "v1" };
-        let review = json!({
-            "kind": "SubjectAccessReview", "apiVersion": format!("authorization.k8s.io/{version}"),
-            "metadata": {}, "spec": spec,
-        });
+        let review = reviews::access_review(version, &spec);
         let answer = match self.peer.post(&review, self.settings.timeout).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -82,44 +82,22 @@ impl Webhook {
                 };
             }
         };
-        let decision = judge(&answer["status"]);
+        let decision = Decision::read(&answer["status"]);
         let time = match decision {
             Decision::Allow(_) => self.settings.authorized_ttl,
             _ => self.settings.unauthorized_ttl,
         };
         if question.len() <= MAX_QUESTION {
             let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
-            self.known.keep(question, decision.clone(), core.now(), time);
+            self.known.lock().keep(question, decision.clone(), core.now(), time);
         }
         decision
     }
 }
 
-/// What a status says: a no is stronger than a yes.
-fn judge(status: &Value) -> Decision {
-    let reason = status["reason"].as_str().unwrap_or_default().to_string();
-    match (status["denied"] == true, status["allowed"] == true) {
-        (true, _) => Decision::Deny(reason),
-        (false, true) => Decision::Allow(reason),
-        (false, false) => Decision::NoOpinion(reason),
-    }
-}
-
 /// The `spec` of a review that asks for this.
 fn spec(attributes: &Attributes<'_>) -> Value {
-    let UserInfo { name, uid, groups, extra } = attributes.user;
-    let mut spec = Map::new();
-    for (key, text) in [("user", name), ("uid", uid)] {
-        if !text.is_empty() {
-            spec.insert(key.into(), text.as_str().into());
-        }
-    }
-    if !groups.is_empty() {
-        spec.insert("groups".into(), json!(groups));
-    }
-    if !extra.is_empty() {
-        spec.insert("extra".into(), json!(extra));
-    }
+    let mut spec = reviews::subject(attributes.user);
     let mut asked = Map::new();
     let parts = if attributes.resource_request {
         vec![
@@ -243,14 +221,5 @@ mod tests {
         let path =
             Attributes { resource_request: false, path: "/metrics".into(), verb: "get".into(), ..attributes };
         assert_eq!(spec(&path)["nonResourceAttributes"], json!({"path": "/metrics", "verb": "get"}));
-    }
-
-    #[test]
-    fn a_no_is_stronger_than_a_yes_and_nothing_is_neither() {
-        let both = json!({"allowed": true, "denied": true, "reason": "x"});
-        assert_eq!(judge(&both), Decision::Deny("x".into()));
-        assert_eq!(judge(&json!({"allowed": true})), Decision::Allow(String::new()));
-        assert_eq!(judge(&json!({"allowed": "yes"})), Decision::NoOpinion(String::new()));
-        assert_eq!(judge(&Value::Null), Decision::NoOpinion(String::new()));
     }
 }

@@ -12,14 +12,12 @@ use serde_json::Value;
 use crate::BoxFuture;
 use crate::server::Core;
 
-mod answers;
 pub(crate) mod connector;
 pub(crate) mod dial;
 mod https;
 mod peer;
 mod services;
 
-pub use answers::Answers;
 pub use https::Https;
 pub use peer::{Peer, PeerError};
 pub(crate) use services::{Address, addresses, authority, is_ready, is_slice_of};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use kubewright_machinery::field::{Error, Path};
 use kubewright_machinery::meta;
 use kubewright_machinery::status::Status;
+use kubewright_machinery::user::strings;
 use serde_json::{Value, json};
 
 use super::attributes::Asked;
-use super::strings;
 use crate::BoxFuture;
 use crate::authn::UserInfo;
 use crate::authz::{self, Decision};

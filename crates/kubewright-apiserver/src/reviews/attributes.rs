@@ -1,9 +1,9 @@
 //! `resourceAttributes` and `nonResourceAttributes`: what is wrong with them, and the question that they are.
 
 use kubewright_machinery::field::{Error, Path};
+use kubewright_machinery::user::strings;
 use serde_json::{Value, json};
 
-use super::strings;
 use crate::authn::UserInfo;
 use crate::authz::Attributes;
 

@@ -1,9 +1,9 @@
 //! TokenReview: whom a token stands for. SelfSubjectReview: who is asking.
 
 use kubewright_machinery::status::Status;
+use kubewright_machinery::user::strings;
 use serde_json::{Map, Value, json};
 
-use super::{strings, user_info};
 use crate::BoxFuture;
 use crate::authn::{self, common_audiences};
 use crate::resources::{Virtual, WriteContext};
@@ -34,7 +34,7 @@ impl Virtual for TokenReview {
                         return Err(Status::internal("error validating audiences"));
                     }
                     status.insert("authenticated".into(), true.into());
-                    status.insert("user".into(), user_info(&found.user));
+                    status.insert("user".into(), found.user.to_value());
                     if !found.audiences.is_empty() {
                         status.insert("audiences".into(), json!(found.audiences));
                     }
@@ -62,7 +62,7 @@ impl Virtual for SelfReview {
             "kind": cx.resource.kind,
             "apiVersion": cx.resource.api_version(),
             "metadata": {"creationTimestamp": kubewright_machinery::time::format(cx.now)},
-            "status": {"userInfo": user_info(cx.user)},
+            "status": {"userInfo": cx.user.to_value()},
         })))
     }
 }

@@ -1,25 +1,24 @@
 //! What others answered, remembered for a while: a bounded map whose entries expire.
 //!
-//! Pure but for its lock: the time comes in with every call.
+//! Pure: the time comes in with every call.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::Mutex;
 
 /// Answers by question. Never holds more than its capacity.
 #[derive(Debug)]
 pub struct Answers<K, V> {
-    kept: Mutex<HashMap<K, (Timestamp, V)>>,
+    kept: HashMap<K, (Timestamp, V)>,
     capacity: usize,
 }
 
 impl<K: Eq + Hash, V: Clone> Answers<K, V> {
     /// Room for so many answers.
     pub fn new(capacity: usize) -> Self {
-        Self { kept: Mutex::default(), capacity }
+        Self { kept: HashMap::new(), capacity }
     }
 
     /// The answer to a question, if one is known that has not expired.
@@ -27,24 +26,22 @@ impl<K: Eq + Hash, V: Clone> Answers<K, V> {
     where
         K: Borrow<Q>,
     {
-        let kept = self.kept.lock();
-        kept.get(question).filter(|(until, _)| now < *until).map(|(_, answer)| answer.clone())
+        self.kept.get(question).filter(|(until, _)| now < *until).map(|(_, answer)| answer.clone())
     }
 
     /// Remembers an answer for so long; not at all for no time.
-    pub fn keep(&self, question: K, answer: V, now: Timestamp, time: SignedDuration) {
+    pub fn keep(&mut self, question: K, answer: V, now: Timestamp, time: SignedDuration) {
         let Ok(until) = now.checked_add(time) else { return };
         if until <= now || self.capacity == 0 {
             return;
         }
-        let mut kept = self.kept.lock();
-        if kept.len() >= self.capacity {
-            kept.retain(|_, (until, _)| now < *until);
+        if self.kept.len() >= self.capacity {
+            self.kept.retain(|_, (until, _)| now < *until);
         }
-        if kept.len() >= self.capacity {
-            kept.clear();
+        if self.kept.len() >= self.capacity {
+            self.kept.clear();
         }
-        kept.insert(question, (until, answer));
+        self.kept.insert(question, (until, answer));
     }
 }
 
@@ -58,7 +55,7 @@ mod tests {
 
     #[test]
     fn an_answer_holds_until_its_time_is_over() {
-        let answers = Answers::new(2);
+        let mut answers = Answers::new(2);
         answers.keep("a", 1, at(0), SignedDuration::from_secs(10));
         assert_eq!(answers.get("a", at(9)), Some(1));
         assert_eq!(answers.get("a", at(10)), None);
@@ -68,10 +65,10 @@ mod tests {
 
     #[test]
     fn there_are_never_more_than_fit() {
-        let answers = Answers::new(2);
+        let mut answers = Answers::new(2);
         for (n, name) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
             answers.keep(name, n, at(0), SignedDuration::from_secs(10));
-            assert!(answers.kept.lock().len() <= 2);
+            assert!(answers.kept.len() <= 2);
             assert_eq!(answers.get(name, at(1)), Some(n));
         }
     }
