@@ -81,12 +81,16 @@ fn build_binaries() -> Result<()> {
 fn lint() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    let otlp = ["-p", "kubewright", "--features", "otlp"];
+    run(cargo(&["clippy"]).args(otlp).args(["--all-targets", "--", "-D", "warnings"]))?;
     run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn ci() -> Result<()> {
     lint()?;
-    run(&mut cargo(&["xtask", "test"]))
+    run(&mut cargo(&["xtask", "test"]))?;
+    // What is off by default, and tested by few tests.
+    run(&mut cargo(&["test", "-p", "kubewright", "--features", "otlp", "--lib", "logs::"]))
 }
 
 fn print_tools() -> Result<()> {

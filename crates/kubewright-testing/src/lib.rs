@@ -139,7 +139,13 @@ impl TestCluster {
     /// [`TestError::Start`] when the roles can't be read.
     pub async fn permissions(&self, user: &str) -> Result<PermissionReport, TestError> {
         let report = self.cluster.permissions(user).await?;
-        Ok(report.ignoring(&["events.events.k8s.io", "leases.coordination.k8s.io", "*/finalizers"]))
+        Ok(report.ignoring(&[
+            "events.events.k8s.io",
+            "leases.coordination.k8s.io",
+            "tokenreviews.authentication.k8s.io",
+            "subjectaccessreviews.authorization.k8s.io",
+            "*/finalizers",
+        ]))
     }
 
     /// All that a reader of a failed test may want to see: objects with their state, and events, as text.

@@ -91,9 +91,12 @@ mod error;
 mod kind;
 mod leader;
 mod lease;
+mod limits;
+mod logs;
 mod manager;
 mod operator;
 pub mod queue;
+mod serving;
 mod sharding;
 pub mod webhook;
 

@@ -6,6 +6,7 @@ mod clusters;
 mod following;
 mod garbage;
 mod mapper;
+mod metrics;
 mod namespaces;
 mod nodes;
 mod options;

@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tower::BoxError;
 
-use super::runner::{Lead, Runner};
+use super::Lead;
+use super::runner::Runner;
 use super::{Action, Controller, RawReconciler, Reason};
 use crate::cache::{Cache, Cached, Informer, Jitter, Scope};
 use crate::context::{Context, Recorder, Scoped, View};

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod day;
 mod external;
+mod lead;
 mod raw;
 mod runner;
 mod trigger;
@@ -18,8 +19,9 @@ use futures::future::BoxFuture;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 pub use self::external::External;
+pub(crate) use self::lead::Lead;
 pub use self::raw::RawReconciler;
-pub(crate) use self::runner::{Lead, Runner};
+pub(crate) use self::runner::Runner;
 pub(crate) use self::trigger::panic_message;
 pub use self::trigger::{Predicate, Reason, Trigger};
 use crate::Result;

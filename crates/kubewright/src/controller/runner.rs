@@ -1,8 +1,12 @@
 //! Runs one controller: triggers feed the queue, items become reconciliations, at most so many at once.
 //! Panics are caught, time is limited, and how each ended is logged, counted and told to the queue.
 
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -10,11 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use super::{Action, Controller, External, Reason, panic_message};
+use super::{Action, Controller, External, Lead, Reason, panic_message};
 use crate::cache::{Backoff, Informer, Subscription};
 use crate::context::{Context, Scoped};
 use crate::kind::Key;
-use crate::leader::Standing;
 use crate::manager::metrics::{ControllerMetrics, Ended as How};
 use crate::queue::{Outcome, Priority, Queue, SharedQueue, Taken};
 use crate::sharding::{Busy, Ownership, Slots, slot_of};
@@ -22,82 +25,6 @@ use crate::{Error, Result};
 
 /// How long the object itself may lag behind this process's own writes before it is reconciled anyway.
 const OWN_WRITES: Duration = Duration::from_secs(2);
-
-/// Whether this process is the one whose controllers work.
-pub(crate) struct Lead {
-    standing: Option<watch::Receiver<Standing>>,
-    ownership: Option<Arc<Ownership>>,
-}
-
-impl Lead {
-    /// Always: there is no election, or this controller works on every replica.
-    pub(crate) fn always() -> Lead {
-        Lead { standing: None, ownership: None }
-    }
-
-    /// As an election says; or as replicas agree on, each for its own share of the objects.
-    pub(crate) fn elected(standing: watch::Receiver<Standing>, ownership: Option<Arc<Ownership>>) -> Lead {
-        Lead { standing: Some(standing), ownership }
-    }
-
-    /// Resolves once this process leads.
-    pub(crate) async fn gained(&mut self) {
-        self.becomes(true).await;
-    }
-
-    /// Resolves once it doesn't any more; never without an election.
-    pub(crate) async fn lost(&mut self) {
-        match self.standing {
-            Some(_) => self.becomes(false).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// This process's share in something of this name that runs on one replica, where replicas share; an error when it
-    /// is another's.
-    pub(crate) fn share(&self, name: &str) -> Result<Option<Busy>, ()> {
-        match &self.ownership {
-            None => Ok(None),
-            Some(ownership) => ownership.enter(name).map(Some).ok_or(()),
-        }
-    }
-
-    /// Resolves once the shares change, or this process does not lead any more.
-    pub(crate) async fn shared_anew(&mut self) {
-        let mut shares = self.ownership.as_ref().map(|ownership| ownership.changes());
-        tokio::select! {
-            _ = next_share(&mut shares) => {}
-            () = self.lost() => {}
-        }
-    }
-
-    /// Resolves once this process may not run what it has a share in by this name.
-    pub(crate) async fn lost_share(&mut self, name: &str) {
-        let mut shares = self.ownership.as_ref().map(|ownership| ownership.changes());
-        let mine = slot_of(name);
-        let gone = async {
-            if let Some(shares) = &mut shares
-                && shares.wait_for(|slots| slots & mine == 0).await.is_ok()
-            {
-                return;
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = gone => {}
-            () = self.lost() => {}
-        }
-    }
-
-    async fn becomes(&mut self, leads: bool) {
-        if let Some(standing) = &mut self.standing
-            && standing.wait_for(|standing| standing.leads == leads).await.is_err()
-        {
-            // The election ended, and with it any say on who leads: its manager stops everything.
-            std::future::pending().await
-        }
-    }
-}
 
 /// The slots, once they change; never without sharing.
 async fn next_share(shares: &mut Option<watch::Receiver<Slots>>) -> Slots {
@@ -107,6 +34,24 @@ async fn next_share(shares: &mut Option<watch::Receiver<Slots>>) -> Slots {
         return *shares.borrow_and_update();
     }
     std::future::pending().await
+}
+
+/// What tells a reconciliation from all others in logs and traces, those of other replicas included.
+struct ReconcileId(u64);
+
+impl ReconcileId {
+    fn next() -> ReconcileId {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        ReconcileId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl fmt::Display for ReconcileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        static PROCESS: LazyLock<u32> =
+            LazyLock::new(|| RandomState::new().hash_one(std::process::id()) as u32);
+        write!(f, "{:08x}-{}", *PROCESS, self.0)
+    }
 }
 
 /// Why a controller stopped working.
@@ -156,6 +101,11 @@ impl Runner {
         metrics.watch_queue(&queue);
         metrics.concurrency(controller.concurrency);
         Runner { controller, scoped, objects, queue, metrics }
+    }
+
+    /// What is to be reconciled.
+    pub(crate) fn queue(&self) -> Arc<SharedQueue<Key, Reason>> {
+        Arc::clone(&self.queue)
     }
 
     /// Works whenever this process leads, until told to stop; then lets what is running finish. Whoever
@@ -299,6 +249,7 @@ impl Runner {
             "reconcile",
             controller = self.controller.name,
             object = %taken.key,
+            id = %ReconcileId::next(),
             why = taken.reasons.first().first().map_or(String::new(), Reason::to_string),
             attempt = taken.failures + 1
         );

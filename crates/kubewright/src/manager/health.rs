@@ -1,25 +1,12 @@
-//! Whether the process lives and is ready, and the small HTTP server that says so: `/healthz`, `/readyz`
-//! and `/metrics`. It answers from what is true at that moment and never waits for anything.
+//! Whether the process lives and is ready, told from what is true at that moment.
 
-use std::convert::Infallible;
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 
-use super::metrics::Metrics;
 use crate::cache::Informer;
 use crate::controller::panic_message;
-use crate::{Error, Result};
 
 /// Something that is asked whenever an endpoint is: what it is about, and whether it is well.
 pub(crate) type Check = Box<dyn Fn() -> (String, bool) + Send + Sync>;
@@ -131,120 +118,9 @@ fn report(check: &str, checks: Vec<(String, bool)>) -> (bool, String) {
     (passed, text)
 }
 
-/// What one address serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Serves {
-    pub metrics: bool,
-    pub health: bool,
-}
-
-/// What is served where, from the addresses of the metrics and of health: they may be the same.
-pub(super) fn addresses(metrics: Option<&str>, health: Option<&str>) -> Vec<(String, Serves)> {
-    let mut wanted: Vec<(String, Serves)> = Vec::new();
-    if let Some(address) = metrics {
-        wanted.push((address.into(), Serves { metrics: true, health: health == Some(address) }));
-    }
-    if let Some(address) = health.filter(|address| metrics != Some(address)) {
-        wanted.push((address.into(), Serves { metrics: false, health: true }));
-    }
-    wanted
-}
-
-/// A listener on `HOST:PORT` or `:PORT`.
-pub(crate) async fn listen(address: &str) -> Result<TcpListener> {
-    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-    TcpListener::bind(&full).await.map_err(|source| Error::Listen { address: address.to_owned(), source })
-}
-
-/// Serves until dropped.
-pub(crate) async fn serve(listener: TcpListener, serves: Serves, health: Arc<Health>, metrics: Arc<Metrics>) {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, metrics = serves.metrics, health = serves.health, "listening");
-    }
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let (stream, _): (_, SocketAddr) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        while connections.try_join_next().is_some() {}
-        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let answer = answer(request.uri().path(), serves, &health, &metrics);
-            async move { Ok::<_, Infallible>(answer) }
-        });
-        connections.spawn(async move {
-            let server = hyper::server::conn::http1::Builder::new();
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "a connection of the health endpoint broke");
-            }
-        });
-    }
-}
-
-fn answer(path: &str, serves: Serves, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let checked = |(passed, text): (bool, String)| {
-        (if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
-    };
-    let (status, text) = match path {
-        "/healthz" | "/livez" if serves.health => checked(health.live()),
-        "/readyz" if serves.health => checked(health.ready()),
-        "/metrics" if serves.metrics => (StatusCode::OK, metrics.text()),
-        _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-    );
-    response
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     use super::*;
-
-    async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
-    }
-
-    #[tokio::test]
-    async fn an_address_serves_what_it_is_for() {
-        let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
-        metrics.controller("web").started(std::time::Duration::ZERO);
-        let listener = listen("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let serves = Serves { metrics: true, health: true };
-        let server = tokio::spawn(serve(listener, serves, Arc::clone(&health), metrics));
-        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 500 "));
-        health.started(Vec::new());
-        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
-        assert!(get(address, "/healthz").await.ends_with("healthz check passed\n"));
-        let metrics = get(address, "/metrics").await;
-        assert!(metrics.contains("controller_runtime_active_workers{controller=\"web\"} 1\n"), "{metrics}");
-        assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
-        server.abort();
-    }
-
-    #[tokio::test]
-    async fn an_address_that_is_taken_is_an_error_that_names_it() {
-        let taken = listen("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap().to_string();
-        let error = listen(&address).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot listen on {address}"));
-    }
 
     #[test]
     fn readiness_tells_what_is_missing() {

@@ -133,6 +133,12 @@ impl Metrics {
                 }
             });
         }
+        if let Some(dropped) = crate::logs::dropped() {
+            let help = "Log lines that were not written because stderr was not read fast enough.";
+            Family::counter("kubewright_log_lines_dropped_total", help).write(&mut out, |out, name| {
+                let _ = writeln!(out, "{name} {dropped}");
+            });
+        }
         let mut informers = Vec::new();
         for (cluster, cache) in self.caches.lock().iter() {
             let cluster = in_cluster(cluster.as_deref());

@@ -3,12 +3,16 @@
 //! than leaving it half dead.
 
 mod cluster;
+mod endpoints;
+mod gate;
 mod health;
 pub(crate) mod metrics;
 mod parts;
+mod queues;
 mod replicas;
 mod run;
 mod runnable;
+mod watchdog;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,16 +21,20 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub use self::cluster::Cluster;
+pub(crate) use self::gate::permits as metrics_permits;
 use self::health::Health;
+pub(crate) use self::run::STOPPING;
 pub use self::runnable::{Runnable, Running};
 use crate::cache::{Cache, Memory, Namespaces, Scope, Select};
 use crate::client::{Permit, Permits, RateLimit, Verb};
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
+use crate::limits::Limits;
+use crate::logs::LogFilter;
 use crate::sharding::Sharding;
-use crate::webhook::Webhooks;
 use crate::webhook::names::DEFAULT_ADDRESS;
+use crate::webhook::{Certificates, Webhooks};
 
 /// Controllers that run together, on one cluster or several.
 pub struct Manager {
@@ -39,6 +47,7 @@ pub struct Manager {
     scope: Scope,
     grace: Duration,
     metrics_address: Option<String>,
+    metrics_certificates: Option<Certificates>,
     health_address: Option<String>,
     leader: Option<LeaderElection>,
     webhooks: Webhooks,
@@ -48,6 +57,8 @@ pub struct Manager {
     sharding: Option<Sharding>,
     rate_limit: Option<RateLimit>,
     definitions: bool,
+    limits: Option<Limits>,
+    log_filter: Option<LogFilter>,
     health: Arc<Health>,
 }
 
@@ -83,6 +94,7 @@ impl Manager {
             scope: Scope::All,
             grace: Duration::from_secs(30),
             metrics_address: None,
+            metrics_certificates: None,
             health_address: None,
             leader: None,
             webhooks: Webhooks::default(),
@@ -92,6 +104,8 @@ impl Manager {
             sharding: None,
             rate_limit: None,
             definitions: false,
+            limits: None,
+            log_filter: None,
             health: Arc::default(),
         }
     }
@@ -182,7 +196,22 @@ impl Manager {
         self
     }
 
-    /// Where `/healthz` and `/readyz` are served; nowhere by default. May be the address of the metrics.
+    /// Serves metrics over HTTPS with these certificates, and only to those who may: the API server says whom a bearer
+    /// token stands for, and whether that user may `get` the path `/metrics`. [`Certificates::own`] are made by each
+    /// process for itself, and [`Certificates::files`] can be of an authority that scrapers know. Plain HTTP for
+    /// everybody by default.
+    ///
+    /// Without a token that somebody vouches for the answer is 401; for those who may not, 403; and 500 while the API
+    /// server does not say. What it says is remembered: about tokens for a minute, what is allowed for five, what is not
+    /// for half a minute.
+    #[must_use]
+    pub fn secure_metrics(mut self, certificates: Certificates) -> Manager {
+        self.metrics_certificates = Some(certificates);
+        self
+    }
+
+    /// Where `/healthz` and `/readyz` are served; nowhere by default. May be the address of the metrics, unless these
+    /// are secured.
     #[must_use]
     pub fn health_address(mut self, address: Option<&str>) -> Manager {
         self.health_address = address.map(str::to_owned);
@@ -210,6 +239,18 @@ impl Manager {
     #[must_use]
     pub fn rate_limit(mut self, limit: Option<RateLimit>) -> Manager {
         self.rate_limit = limit;
+        self
+    }
+
+    /// Tells in metrics what this process may use.
+    pub(crate) fn limits(mut self, limits: Limits) -> Manager {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Lets the filter of the logs be changed over HTTP, by those who may.
+    pub(crate) fn log_filter(mut self, filter: LogFilter) -> Manager {
+        self.log_filter = Some(filter);
         self
     }
 

@@ -5,24 +5,30 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::cluster::Place;
-use super::health::{listen, serve};
+use super::endpoints::{Endpoints, addresses, private};
+use super::gate::Gate;
 use super::metrics::Metrics;
 use super::parts::Parts;
+use super::queues::Queues;
 use super::replicas::Elected;
-use super::{Manager, own_permits};
+use super::watchdog::{Watchdog, progress};
+use super::{Manager, metrics_permits, own_permits};
 use crate::cache::Informer;
 use crate::client::{Guard, Limiter, Permits, Warnings};
 use crate::context::{Recorder, Scoped, Uses, View};
 use crate::controller::{Lead, Runner};
 use crate::kind::Kind;
 use crate::lease::Fence;
+use crate::limits::Limits;
+use crate::serving::{listen, serve};
 use crate::webhook::Webhook;
+use crate::webhook::certificates::Alone;
 use crate::webhook::names::Names;
 use crate::{Error, Result};
 
@@ -30,6 +36,8 @@ use crate::{Error, Result};
 const RELEASE: Duration = Duration::from_secs(5);
 /// How long writing the last events may take.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// How long stopping may take beyond the grace period, the last log lines included.
+pub(crate) const STOPPING: Duration = Duration::from_secs(RELEASE.as_secs() + LAST_EVENTS.as_secs() + 2);
 
 /// What guarded clients are made of.
 struct Guards {
@@ -146,15 +154,47 @@ impl Manager {
         }
         let places = std::iter::once(&home).chain(others.values());
         metrics.watch_caches(places.map(|place| (place.name.clone(), place.cache.clone())));
-        // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
-        let mut servers = JoinSet::new();
-        for (address, serves) in
-            super::health::addresses(self.metrics_address.as_deref(), self.health_address.as_deref())
-        {
-            let listener = listen(&address).await?;
-            servers.spawn(serve(listener, serves, Arc::clone(&health), Arc::clone(&metrics)));
+        if let Some(limits) = &self.limits {
+            watch_limits(limits, &self.name, &metrics);
         }
         let guards = Guards { warnings: Arc::default(), metrics: Arc::clone(&metrics) };
+        // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
+        let names = Names::new(&self.name, &self.own_namespace);
+        let (queues, watchdog) = (Arc::new(Queues::default()), Arc::new(Watchdog::default()));
+        let mut servers = JoinSet::new();
+        servers.spawn({
+            let watchdog = Arc::clone(&watchdog);
+            async move { watchdog.beat().await }
+        });
+        health.live_check(Box::new(move || watchdog.judge(Instant::now())));
+        // Served to the last: whoever asks meanwhile is told that the process stops.
+        let (_end, ended) = watch::channel(false);
+        for (address, serves) in addresses(self.metrics_address.as_deref(), self.health_address.as_deref()) {
+            let listener = listen(&address).await?;
+            let (mut secured, mut gate) = (None, None);
+            if let Some(certificates) = self.metrics_certificates.as_ref().filter(|_| serves.metrics) {
+                if serves.health {
+                    return Err(Error::Usage(format!(
+                        "{address}: probes can't show a token; health needs another address than secured metrics"
+                    )));
+                }
+                let certificate = Alone::new("metrics", names.dns_of(&names.metrics_service()), certificates);
+                secured = Some(certificate.shown().tls());
+                servers.spawn(certificate.run(ended.clone()));
+                gate = Some(Gate::new(guards.client(&home, metrics_permits(), None)));
+            }
+            let endpoints = Endpoints {
+                serves,
+                gate,
+                private: private(&listener),
+                log_filter: self.log_filter.clone(),
+                queues: Arc::clone(&queues),
+                health: Arc::clone(&health),
+                metrics: Arc::clone(&metrics),
+            };
+            let what = if serves.metrics { "metrics" } else { "health" };
+            servers.spawn(serve(listener, secured, what, Arc::new(endpoints), ended.clone()));
+        }
         let (recorder, events) = Recorder::new(guards.client(&home, own_permits(), None), &self.name);
         let mut events = tokio::spawn(events);
         let (stop, stopped) = watch::channel(false);
@@ -181,7 +221,6 @@ impl Manager {
                 Some(listener) => listener,
                 None => listen(&self.webhook_address).await?,
             };
-            let names = Names::new(&self.name, &self.own_namespace);
             let mut permits = self.webhooks.permits(&self.name);
             permits.extend(&self.webhooks.own_permits(&names));
             let client = start.guards.client(&start.home, permits, None);
@@ -234,7 +273,13 @@ impl Manager {
             let scoped = start.scoped(&name, uses, controller.owned.clone(), elsewhere, fence.as_ref())?;
             let objects = start.home.cache.informer(&controller.kind, &start.home.scope);
             let figures = metrics.controller(&controller.name);
+            let (called, limit) = (controller.name.clone(), controller.timeout);
             let runner = Runner::new(controller, scoped, objects, figures);
+            let queue = runner.queue();
+            queues.watch(&called, Arc::clone(&queue));
+            health.live_check(Box::new(move || {
+                progress(&called, queue.read(|queue, now| queue.unfinished(now).1), limit)
+            }));
             let stopped = stopped.clone();
             parts.start(name, async move {
                 runner.run(lead, stopped).await;
@@ -271,6 +316,17 @@ impl Manager {
             events.abort();
         }
         result
+    }
+}
+
+/// What this process may use, and uses.
+fn watch_limits(limits: &Limits, name: &str, metrics: &Metrics) {
+    if let Some(memory) = limits.memory {
+        let help = "Bytes of memory that the container may use.";
+        metrics.gauge("kubewright_memory_limit_bytes", help, name, move || memory);
+        let help = "Bytes of memory in use that count against the limit.";
+        let limits = limits.clone();
+        metrics.gauge("kubewright_memory_working_set_bytes", help, name, move || limits.working_set());
     }
 }
 

@@ -122,7 +122,7 @@ impl Runnable {
                     Err(()) => {
                         tokio::select! {
                             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-                            () = lead.shared_anew() => continue,
+                            () = lead.gained_share(&self.name) => continue,
                         }
                     }
                 };

@@ -61,11 +61,38 @@ pub(super) struct RunFlags {
     /// Namespaces to work in, joined by commas or given several times [default: all namespaces]
     #[arg(long, short, value_name = "NAMESPACE", env = "WATCH_NAMESPACE", value_delimiter = ',')]
     pub namespace: Vec<String>,
-    /// Address to serve /metrics on, such as :8080; 0 is off
-    #[arg(long, value_name = "ADDRESS", env = "METRICS_ADDRESS", default_value = "0")]
+    /// Address to serve /metrics on, such as :8443; 0 is off
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "METRICS_ADDRESS",
+        default_value = "0",
+        alias = "metrics-bind-address"
+    )]
     pub metrics_address: Option<String>,
+    /// Serve metrics over HTTPS, to those whom the API server lets get /metrics; false is plain HTTP for everybody
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "METRICS_SECURE",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub metrics_secure: bool,
+    /// Folder with tls.crt and tls.key for metrics [default: a certificate that each process makes for itself]
+    #[arg(long, value_name = "DIR", env = "METRICS_CERT_PATH")]
+    pub metrics_cert_path: Option<PathBuf>,
     /// Address to serve /healthz and /readyz on, such as :8081; 0 is off
-    #[arg(long, value_name = "ADDRESS", env = "HEALTH_ADDRESS", default_value = "0")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "HEALTH_ADDRESS",
+        default_value = "0",
+        alias = "health-probe-bind-address"
+    )]
     pub health_address: Option<String>,
     #[command(flatten)]
     pub leader: LeaderFlags,
@@ -95,6 +122,8 @@ impl Default for RunFlags {
             context: None,
             namespace: Vec::new(),
             metrics_address: None,
+            metrics_secure: true,
+            metrics_cert_path: None,
             health_address: None,
             leader: LeaderFlags::default(),
             own_namespace: None,
@@ -231,6 +260,9 @@ pub(super) struct ManifestFlags {
     /// Print what another cluster of the operator needs: a service account and the roles for what is done there
     #[arg(long, value_name = "NAME", conflicts_with = "watch_namespace")]
     pub cluster: Option<String>,
+    /// Print a Deployment of this image, too
+    #[arg(long, value_name = "IMAGE", conflicts_with = "cluster")]
+    pub image: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -283,6 +315,20 @@ mod tests {
         assert_eq!(read(&["--kube-api-qps=0.5"]), Some(RateLimit::new(0.5, 1)));
         assert_eq!(read(&["--kube-api-qps=20", "--kube-api-burst=40"]), Some(RateLimit::new(20.0, 40)));
         assert!(read(&["--kube-api-qps=-1"]).is_some_and(|limit| limit.check().is_err()));
+    }
+
+    #[test]
+    fn metrics_are_secured_unless_that_is_refused_as_for_kubebuilder() {
+        let read = |arguments: &[&str]| {
+            let all = ["op", "run"].iter().chain(arguments);
+            match Flags::try_parse_from(all).unwrap().command {
+                Some(Command::Run(run)) => (run.metrics_address.unwrap_or_default(), run.metrics_secure),
+                _ => panic!("another command"),
+            }
+        };
+        assert_eq!(read(&[]), ("0".into(), true));
+        assert_eq!(read(&["--metrics-bind-address=:8443", "--metrics-secure"]), (":8443".into(), true));
+        assert_eq!(read(&["--metrics-address", ":8080", "--metrics-secure=false"]), (":8080".into(), false));
     }
 
     #[test]

@@ -7,7 +7,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::{Value, json};
 
 use crate::client::{NamedRules, Permits, Verb};
+use crate::webhook::names::Names;
 use crate::{Error, Result};
+
+/// Where metrics are served by convention (kubebuilder's).
+pub(super) const METRICS_PORT: u16 = 8443;
 
 type Rules = BTreeMap<(String, String), BTreeSet<Verb>>;
 
@@ -50,15 +54,30 @@ pub(super) fn print(
         documents.extend(role(name, Some(watched), &namespaced, &NamedRules::new(), &subject));
     }
     documents.extend_from_slice(further);
-    let mut text = String::new();
-    for document in &documents {
-        text.push_str("---\n");
-        text.push_str(&yaml(document)?);
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-    }
-    Ok(text)
+    yaml(&documents)
+}
+
+/// What scrapers of secured metrics need: a Service to find them by, and a role that lets its subjects get them. It is
+/// bound to whoever scrapes by those who know them.
+pub(super) fn metrics(names: &Names) -> [Value; 2] {
+    [
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "name": names.metrics_service(), "namespace": names.namespace,
+                "labels": {"app.kubernetes.io/name": names.operator},
+            },
+            "spec": {
+                "selector": {"app.kubernetes.io/name": names.operator},
+                "ports": [{"name": "https", "port": METRICS_PORT, "targetPort": METRICS_PORT, "protocol": "TCP"}],
+            },
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": format!("{}-metrics-reader", names.operator)},
+            "rules": [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}],
+        }),
+    ]
 }
 
 fn role(
@@ -102,8 +121,18 @@ fn grouped(rules: &Rules, named: &NamedRules) -> Vec<Value> {
     all.chain(some).collect()
 }
 
-fn yaml(document: &Value) -> Result<String> {
-    serde_saphyr::to_string(document).map_err(|error| Error::Print(std::io::Error::other(error)))
+/// Objects as documents of YAML.
+pub(super) fn yaml(documents: &[Value]) -> Result<String> {
+    let mut text = String::new();
+    for document in documents {
+        text.push_str("---\n");
+        let document = serde_saphyr::to_string(document);
+        text.push_str(&document.map_err(|error| Error::Print(std::io::Error::other(error)))?);
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -1,24 +1,28 @@
-//! An operator as a program: its controllers, and the subcommands `run`, `manifests` and `version`.
+//! An operator: its controllers and what belongs to them. As a program (`program`) it has the subcommands `run`, `manifests`
+//! and `version`.
 
+mod deployment;
 mod flags;
 mod manifests;
+mod orphans;
+mod program;
 
 use std::fmt;
 use std::future::Future;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
+use tracing_subscriber::{Layer, Registry};
 
-use self::flags::{Command, Flags, LogFormat, RunFlags};
-use crate::cache::{Memory, Namespaces, Select};
-use crate::client::{Connect, Permits};
+use crate::cache::{Memory, Select};
+use crate::client::Permits;
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
-use crate::manager::{Cluster, Manager, Runnable, definition_permits, own_permits};
+use crate::logs::BoxedLayer;
+use crate::manager::{Cluster, Manager, Runnable, definition_permits, metrics_permits, own_permits};
 use crate::sharding;
 use crate::webhook::names::Names;
 use crate::webhook::{Certificates, Conversion, Webhook, Webhooks};
@@ -33,11 +37,12 @@ pub struct Operator {
     clusters: Vec<Cluster>,
     definitions: Vec<CustomResourceDefinition>,
     grace: Duration,
-    memory: Memory,
+    memory: Option<Memory>,
     follow_definitions: bool,
     selects: Vec<(Kind, Select)>,
     leader: Option<LeaderElection>,
     webhooks: Webhooks,
+    layers: Vec<BoxedLayer>,
 }
 
 impl Operator {
@@ -51,11 +56,12 @@ impl Operator {
             clusters: Vec::new(),
             definitions: Vec::new(),
             grace: Duration::from_secs(30),
-            memory: Memory::default(),
+            memory: None,
             follow_definitions: false,
             selects: Vec::new(),
             leader: None,
             webhooks: Webhooks::default(),
+            layers: Vec::new(),
         }
     }
 
@@ -143,10 +149,20 @@ impl Operator {
         self
     }
 
-    /// How much memory the cache may take; everything stays uncompressed by default.
+    /// How much memory the cache may take. By default everything stays uncompressed, or, where [`main`](Self::main) finds
+    /// the container's memory limited, two fifths of the limit do.
     #[must_use]
     pub fn memory(mut self, memory: Memory) -> Operator {
-        self.memory = memory;
+        self.memory = Some(memory);
+        self
+    }
+
+    /// Adds a layer of `tracing` to the logs that [`main`](Self::main) sets up, such as one that exports spans: every
+    /// reconciliation is a span `reconcile` with its controller, object, reason and id. It sees everything; give it a
+    /// filter of its own.
+    #[must_use]
+    pub fn layer(mut self, layer: impl Layer<Registry> + Send + Sync) -> Operator {
+        self.layers.push(layer.boxed());
         self
     }
 
@@ -165,6 +181,7 @@ impl Operator {
         }
         self.controllers.iter().for_each(|controller| permits.extend(&controller.permits));
         self.runnables.iter().for_each(|runnable| permits.extend(&runnable.uses.permits));
+        permits.extend(&metrics_permits());
         permits.extend(&self.webhooks.permits(&self.name));
         permits
     }
@@ -189,7 +206,8 @@ impl Operator {
         let definitions = self.webhooks.definitions(&names, definitions)?;
         let mut own = sharding::permits();
         own.extend(&self.webhooks.own_permits(&names));
-        let further = self.webhooks.manifests(&names, 9443);
+        let mut further = self.webhooks.manifests(&names, 9443);
+        further.extend(manifests::metrics(&names));
         manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, &watched)
     }
 
@@ -212,6 +230,14 @@ impl Operator {
         manifests::print(&self.name, &[], &permits, &Permits::default(), &[], namespace, &[])
     }
 
+    /// A Deployment of this operator, as YAML: `image` runs `BINARY run`, elects a leader, serves secured metrics and health
+    /// to the kubelet, and gets the time to stop that its grace period takes.
+    fn deployment(&self, image: &str, namespace: &str, watched: &[&str]) -> Result<String> {
+        let names = Names::new(&self.name, namespace);
+        let webhooks = (!self.webhooks.is_empty()).then(|| self.webhooks.certificates.mount(&names));
+        deployment::print(&names, image, watched, self.grace, webhooks)
+    }
+
     /// Runs with this client until `shutdown` is done: what [`main`](Self::main) does, for tests and for
     /// operators inside other programs. Set a manager up by hand for anything more.
     ///
@@ -223,8 +249,10 @@ impl Operator {
 
     /// The manager that runs this operator's controllers.
     pub fn manager(self, client: kube::Client) -> Manager {
-        let mut manager =
-            Manager::new(&self.name, client).grace(self.grace).memory(self.memory).webhooks(self.webhooks);
+        let mut manager = Manager::new(&self.name, client)
+            .grace(self.grace)
+            .memory(self.memory.unwrap_or_default())
+            .webhooks(self.webhooks);
         for (kind, select) in self.selects {
             manager.cache().select(&kind, select);
         }
@@ -238,132 +266,10 @@ impl Operator {
         }
         self.controllers.into_iter().fold(manager, Manager::controller)
     }
-
-    /// The program: reads the command line and does what it says. On failure it prints the error with its
-    /// causes to stderr and exits with status 1.
-    ///
-    /// # Errors
-    /// None at present; the type lets `main` return it.
-    pub async fn main(self) -> Result {
-        let flags = Flags::read(&self.name);
-        let result = match flags.command.unwrap_or_default() {
-            Command::Run(run) => self.run_with(*run).await,
-            Command::Manifests(manifests) => {
-                let namespace = manifests.namespace.unwrap_or_else(|| format!("{}-system", self.name));
-                let text = match &manifests.cluster {
-                    Some(cluster) => self.manifests_of_cluster(cluster, &namespace),
-                    None => self.manifests(&namespace, manifests.watch_namespace.iter().map(String::as_str)),
-                };
-                text.and_then(|text| print(&text))
-            }
-            Command::Version => print(&format!(
-                "{} {} (kubewright {})\n",
-                self.name,
-                self.version.as_deref().unwrap_or("unversioned"),
-                env!("CARGO_PKG_VERSION")
-            )),
-        };
-        if let Err(error) = result {
-            // Printed here: returned from `main`, it would be shown as a Rust value.
-            let _ = writeln!(std::io::stderr(), "error: {}", error.chain());
-            std::process::exit(1);
-        }
-        Ok(())
-    }
-
-    async fn run_with(mut self, flags: RunFlags) -> Result {
-        log_to_stderr(&flags)?;
-        let connect = Connect { kubeconfig: flags.kubeconfig, context: flags.context };
-        let client = connect.client().await?;
-        let own_namespace = flags.own_namespace.or_else(pod_namespace);
-        let own_namespace = own_namespace.unwrap_or_else(|| format!("{}-system", self.name));
-        if let Some(directory) = flags.webhook_certificates {
-            self.webhooks.certificates = Certificates::files(directory);
-        }
-        let off = |address: &String| !matches!(&**address, "" | "0");
-        let sharing = flags.leader.sharding(&self.name).filter(|_| self.leader.is_none());
-        let election = flags.leader.election(&self.name).filter(|_| self.leader.is_none());
-        let mut manager = self.manager(client);
-        if let Some(election) = election {
-            manager = manager.leader_election(election);
-        }
-        if let Some(sharing) = sharing {
-            manager = manager.sharding(sharing);
-        }
-        // An empty WATCH_NAMESPACE means all of them.
-        let watched: Vec<&str> =
-            flags.namespace.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
-        manager = match &*watched {
-            [] => manager,
-            [only] => manager.namespace(Some(only)),
-            several => manager.namespaces(&Namespaces::of(several.iter().copied())),
-        };
-        manager
-            .own_namespace(&own_namespace)
-            .rate_limit(flags.rate.limit())
-            .webhook_address(&flags.webhook_address)
-            .metrics_address(
-                flags.metrics_address.as_ref().filter(|address| off(address)).map(String::as_str),
-            )
-            .health_address(flags.health_address.as_ref().filter(|address| off(address)).map(String::as_str))
-            .run(asked_to_stop()?)
-            .await
-    }
 }
 
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Operator({}: {:?})", self.name, self.controllers)
     }
-}
-
-/// The namespace of the pod this runs in, if it does.
-fn pod_namespace() -> Option<String> {
-    let text = std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok()?;
-    Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
-}
-
-fn print(text: &str) -> Result {
-    std::io::stdout().write_all(text.as_bytes()).map_err(Error::Print)
-}
-
-/// Resolves on SIGINT or SIGTERM.
-fn asked_to_stop() -> Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let fail = |error: std::io::Error| Error::other(error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
-        tracing::info!(signal = name, "stopping; a second signal stops at once");
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            std::process::exit(130);
-        });
-    })
-}
-
-fn log_to_stderr(flags: &RunFlags) -> Result {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&flags.log_level)
-        .map_err(|error| Error::Usage(format!("--log-level {}: {error}", flags.log_level)))?;
-    let colour =
-        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
-    let set = match flags.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    if set.is_err() {
-        tracing::debug!("the program has set up its own logging, which stays");
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@
 mod interleavings;
 mod item;
 mod limit;
+mod look;
 mod priority;
 #[cfg(test)]
 mod properties;
@@ -28,6 +29,7 @@ use self::item::{Item, State};
 pub use self::item::{Outcome, Reasons, Taken};
 use self::limit::Bucket;
 pub use self::limit::RateLimit;
+pub use self::look::{Looked, Stands};
 pub use self::priority::Priority;
 pub(crate) use self::shell::SharedQueue;
 pub use self::tenants::Tenants;

@@ -1,5 +1,5 @@
-//! What the objects around an operator's webhooks are called: the Service, the Secret, the configurations. Said once, for
-//! the manifests and for the process that looks after them.
+//! What the objects around an operator's webhooks and metrics are called: Services, the Secret, the configurations. Said
+//! once, for the manifests and for the process that looks after them.
 
 /// The port of the Service.
 pub(crate) const SERVICE_PORT: u16 = 443;
@@ -32,9 +32,19 @@ impl Names {
         format!("{}-webhook-certificates", self.operator)
     }
 
-    /// The names that the serving certificate is for; API servers use the first.
+    /// The Service that scrapers of metrics call.
+    pub(crate) fn metrics_service(&self) -> String {
+        format!("{}-metrics", self.operator)
+    }
+
+    /// The names that the serving certificate of webhooks is for; API servers use the first.
     pub(crate) fn dns(&self) -> Vec<String> {
-        let base = format!("{}.{}", self.service(), self.namespace);
+        self.dns_of(&self.service())
+    }
+
+    /// The names that a certificate of one of the Services is for.
+    pub(crate) fn dns_of(&self, service: &str) -> Vec<String> {
+        let base = format!("{service}.{}", self.namespace);
         vec![format!("{base}.svc"), format!("{base}.svc.cluster.local"), base]
     }
 }

@@ -1,8 +1,7 @@
-//! The HTTP side: TLS connections from API servers, one POST a question, limits on everything that a caller could make
-//! large, deep or slow, and answers from the handlers. What a handler does wrong ends its own answer and nothing else.
+//! The HTTP side: one POST of an API server a question, limits on everything that a caller could make large, deep or
+//! slow, and answers from the handlers. What a handler does wrong ends its own answer and nothing else.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +9,6 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
 use super::admission::{Admission, Erased, caught};
 use super::conversion::{self, Converts};
@@ -24,6 +17,7 @@ use super::review::{self, ReviewError};
 use crate::Error;
 use crate::context::{Context, Scoped};
 use crate::queue::Reasons;
+use crate::serving::Answer;
 
 /// A review has an object twice, which API servers take up to 3 MiB of; as controller-runtime.
 const MAX_REVIEW: usize = 7 * 1024 * 1024;
@@ -31,16 +25,6 @@ const MAX_REVIEW: usize = 7 * 1024 * 1024;
 const MAX_CONVERSION: usize = 128 * 1024 * 1024;
 /// API servers wait no longer for an answer.
 const MAX_TIME: Duration = Duration::from_secs(30);
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Longer than the 90 s after which clients written in Go let go of an idle connection: if the server did so first, it
-/// could close one that a request is just being sent on.
-const HEAD: Duration = Duration::from_secs(100);
-const MAX_HEADERS: usize = 64 * 1024;
-/// Connections at a time; further ones wait. Few clients call: the API servers.
-const MAX_CONNECTIONS: usize = 512;
-const MAX_STREAMS: u32 = 250;
-/// How long answers that are under way may take when the server stops.
-const DRAIN: Duration = Duration::from_secs(15);
 
 /// One webhook, ready to answer.
 pub(super) struct Hook {
@@ -135,6 +119,12 @@ impl Router {
     }
 }
 
+impl Answer for Router {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        Router::answer(self, request).await
+    }
+}
+
 impl Route {
     async fn answer<B>(&self, request: Request<B>, metrics: &PathMetrics) -> Result<Vec<u8>, Refusal>
     where
@@ -215,91 +205,6 @@ fn refuse(refusal: &Refusal) -> Response<Full<Bytes>> {
     let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, text);
     response
-}
-
-/// Serves once there is a certificate, until told to stop; then answers what is under way.
-pub(super) async fn serve(
-    listener: TcpListener,
-    mut tls: watch::Receiver<Option<TlsAcceptor>>,
-    router: Arc<Router>,
-    mut stop: watch::Receiver<bool>,
-) {
-    // Until then connections wait in the listener's queue, and callers within their timeouts.
-    let acceptor = tokio::select! {
-        loaded = tls.wait_for(Option::is_some) => match loaded.ok().and_then(|loaded| loaded.clone()) {
-            Some(acceptor) => acceptor,
-            None => return,
-        },
-        _ = stop.wait_for(|stopped| *stopped) => return,
-    };
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "serving webhooks");
-    }
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = Arc::new(GracefulShutdown::new());
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
-            _ = stop.wait_for(|stopped| *stopped) => break,
-        };
-        match accepted {
-            Ok((stream, place)) => {
-                let _ = stream.set_nodelay(true);
-                let connection =
-                    connection(stream, acceptor.clone(), Arc::clone(&router), graceful.watcher());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop(listener);
-    let Ok(graceful) = Arc::try_unwrap(graceful) else { return };
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("connections to webhooks were still open at the end");
-    }
-}
-
-/// The next connection, when there is room for one.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
-}
-
-async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Arc<Router>, watcher: Watcher) {
-    let stream = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
-            return;
-        }
-        Err(_) => return,
-    };
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let router = Arc::clone(&router);
-        async move { Ok::<_, Infallible>(router.answer(request).await) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEADERS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADERS as u32)
-        .keep_alive_interval(Duration::from_secs(30));
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection to a webhook ended");
-    }
 }
 
 #[cfg(test)]

@@ -15,10 +15,11 @@ use super::certificates::inject::Target;
 use super::certificates::{Certificates, Keeper, Shown};
 use super::metrics::{CertificateMetrics, PathMetrics, WebhookMetrics};
 use super::names::Names;
-use super::server::{Hook, Route, Router, serve};
+use super::server::{Hook, Route, Router};
 use super::{Converts, Webhook, configuration, conversion};
 use crate::client::{Permit, Permits, Verb};
 use crate::context::Scoped;
+use crate::serving::serve;
 use crate::{Error, Result};
 
 /// What serves webhooks, besides the controllers.
@@ -148,8 +149,8 @@ impl Webhooks {
         }
         let certificate = Arc::new(CertificateMetrics::default());
         metrics.certificate = Arc::clone(&certificate);
-        let shown = Arc::new(Shown::new(certificate));
-        let server = serve(listener, shown.tls(), Arc::new(router), stop.clone());
+        let shown = Arc::new(Shown::new("webhooks", certificate));
+        let server = serve(listener, Some(shown.tls()), "webhooks", Arc::new(router), stop.clone());
         let source = self.certificates.source;
         let keeper = Keeper { names, client, targets, shown: Arc::clone(&shown), source };
         Ok(Serving {

@@ -122,3 +122,30 @@ async fn a_leader_that_cannot_renew_stops_working_without_exiting_and_leads_agai
     only.running.await.unwrap().unwrap();
     assert_eq!(*server.holders.borrow(), "");
 }
+
+/// Waits until readiness tells this.
+async fn tells(ready: &kubewright::Readiness, line: &str) {
+    while !ready.report().contains(line) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn readiness_tells_of_the_lease_and_who_leads() {
+    let server = Server::new(1);
+    let candidate = |who: &str| {
+        let election = LeaderElection::new("op").identity(who).timing(TIMING);
+        let manager = Manager::new("op", server.client()).leader_election(election);
+        (manager.readiness(), tokio::spawn(manager.run(std::future::pending())))
+    };
+    let (leader, first) = candidate("a");
+    tells(&leader, "[+]lease op: leading\n").await;
+    let (standby, second) = candidate("b");
+    tells(&standby, "[+]lease op: standing by\n").await;
+    assert!(leader.is_ready() && standby.is_ready());
+    server.silent.send_replace(true);
+    tells(&leader, "[-]lease op: the API server does not answer\n").await;
+    assert!(!leader.is_ready());
+    first.abort();
+    second.abort();
+}

@@ -6,11 +6,12 @@
 //! time, and agree because only one of them can win a write.
 
 pub(super) mod inject;
+mod memory;
 pub(super) mod rotation;
 mod secret;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use self::inject::{Target, inject};
+pub(crate) use self::memory::Alone;
 pub use self::rotation::Lives;
 use self::rotation::{Decision, decide};
 use super::metrics::CertificateMetrics;
@@ -105,6 +107,14 @@ impl Certificates {
         self
     }
 
+    /// The Secret that has to be mounted, and where, if one has to be.
+    pub(crate) fn mount(&self, names: &Names) -> Option<(String, String)> {
+        match &self.source {
+            Source::CertManager { directory, .. } => Some((names.secret(), directory.display().to_string())),
+            Source::Own { .. } | Source::Files { .. } => None,
+        }
+    }
+
     pub(super) fn are_own(&self) -> bool {
         matches!(self.source, Source::Own { .. })
     }
@@ -128,7 +138,7 @@ impl fmt::Debug for Certificates {
 
 /// Why a certificate is not there or not renewed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CertificateError {
+pub(crate) enum CertificateError {
     #[error("Secret {namespace}/{name} is not there: apply what the operator's `manifests` print")]
     NoSecret { namespace: String, name: String },
     #[error("cannot {what}")]
@@ -149,8 +159,10 @@ pub(super) enum CertificateError {
     Restless,
 }
 
-/// What the server shows, and whether it may call itself ready.
-pub(super) struct Shown {
+/// What a server shows, and whether it may call itself ready.
+pub(crate) struct Shown {
+    /// Whose server that is.
+    whose: &'static str,
     current: Mutex<Option<(Arc<ServingCertificate>, String)>>,
     tls: watch::Sender<Option<TlsAcceptor>>,
     published: AtomicBool,
@@ -158,8 +170,9 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(metrics: Arc<CertificateMetrics>) -> Shown {
+    pub(super) fn new(whose: &'static str, metrics: Arc<CertificateMetrics>) -> Shown {
         Shown {
+            whose,
             current: Mutex::new(None),
             tls: watch::Sender::new(None),
             published: AtomicBool::new(false),
@@ -168,13 +181,24 @@ impl Shown {
     }
 
     /// Resolves once there is a certificate.
-    pub(super) fn tls(&self) -> watch::Receiver<Option<TlsAcceptor>> {
+    pub(crate) fn tls(&self) -> watch::Receiver<Option<TlsAcceptor>> {
         self.tls.subscribe()
     }
 
     /// Whether there is a certificate that those who call were told to trust.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.current.lock().is_some() && self.published.load(Ordering::Acquire)
+    }
+
+    /// Shows what is in the files of a folder, if that is new.
+    fn show_files(&self, directory: &Path) -> Result<(), CertificateError> {
+        let read = |name: &str| {
+            let path = directory.join(name);
+            std::fs::read_to_string(&path).map_err(|source| CertificateError::Read { path, source })
+        };
+        self.show(&Identity::from_pem(&read("tls.crt")?, &read("tls.key")?)?)?;
+        self.published.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// New connections see this from now on.
@@ -195,7 +219,7 @@ impl Shown {
             }
         }
         self.metrics.loaded(identity.not_after());
-        tracing::info!("webhooks show a new certificate");
+        tracing::info!(whose = self.whose, "a new certificate is shown");
         Ok(())
     }
 }
@@ -249,12 +273,7 @@ impl Keeper {
         match &self.source {
             Source::Own { lives, clock } => self.step_own(lives, clock).await,
             Source::Files { directory } | Source::CertManager { directory, .. } => {
-                let read = |name: &str| {
-                    let path = directory.join(name);
-                    std::fs::read_to_string(&path).map_err(|source| CertificateError::Read { path, source })
-                };
-                self.shown.show(&Identity::from_pem(&read("tls.crt")?, &read("tls.key")?)?)?;
-                self.shown.published.store(true, Ordering::Release);
+                self.shown.show_files(directory)?;
                 Ok(FILES)
             }
         }

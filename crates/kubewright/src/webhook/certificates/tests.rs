@@ -9,7 +9,7 @@ fn keeper(source: Source, client: kube::Client) -> Keeper {
         names: Names::new("op", "op-system"),
         client,
         targets: vec![Target::Validating("op".into())],
-        shown: Arc::new(Shown::new(Arc::default())),
+        shown: Arc::new(Shown::new("webhooks", Arc::default())),
         source,
     }
 }

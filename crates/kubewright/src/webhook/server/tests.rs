@@ -1,11 +1,16 @@
 //! Questions of API servers, good and bad ones, put to handlers without a socket; and one over TLS.
 
+use std::convert::Infallible;
 use std::time::SystemTime;
 
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
 use kubewright_pki::{Authority, ServingCertificate};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::super::admission::{Mutates, Raw, Validates};
 use super::super::{Handler, Mutator, Validator, Verdict};
@@ -13,6 +18,7 @@ use super::*;
 use crate::Result;
 use crate::client::Mapper;
 use crate::context::{Recorder, View};
+use crate::serving::serve;
 
 /// Does what the image's name says.
 struct Obeys;
@@ -232,7 +238,7 @@ async fn connections_wait_for_the_certificate_and_answers_under_way_are_given_at
     let address = listener.local_addr().unwrap();
     let (tls, loaded) = watch::channel(None);
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, loaded, Arc::new(router()), stopped));
+    let server = tokio::spawn(serve(listener, Some(loaded), "webhooks", Arc::new(router()), stopped));
     let early = TcpStream::connect(address).await.unwrap();
 
     let authority = Authority::new("test", SystemTime::now()).unwrap();
