@@ -28,10 +28,17 @@ use super::request::is_watch;
 
 /// Watches on one connection. Servers allow 100 streams and up; what waits for a stream would wait for a watch to end.
 const WATCHES: usize = 64;
-/// How often an idle connection is tried.
-const PING: Duration = Duration::from_secs(15);
-/// How long the answer to a ping may take: with [`PING`], a dead connection is noticed within 45 s.
-const PONG: Duration = Duration::from_secs(30);
+/// How it is noticed that a connection died without a word.
+#[derive(Clone, Copy)]
+struct KeepAlive {
+    /// How often an idle connection is tried.
+    ping: Duration,
+    /// How long the answer may take.
+    pong: Duration,
+}
+
+/// A dead connection is noticed within 45 s.
+const KEEP_ALIVE: KeepAlive = KeepAlive { ping: Duration::from_secs(15), pong: Duration::from_secs(30) };
 /// Bytes that may be under way on one stream, and on a connection: a list of 10 MB takes few round trips.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
@@ -43,11 +50,15 @@ type Pool = legacy::Client<HttpsConnector<HttpConnector>, Body>;
 /// # Errors
 /// When the certificates, keys or names of the configuration can't be used.
 pub(super) fn client(config: kube::Config) -> Result<kube::Client, kube::Error> {
+    kept_alive(config, KEEP_ALIVE)
+}
+
+fn kept_alive(config: kube::Config, alive: KeepAlive) -> Result<kube::Client, kube::Error> {
     if config.proxy_url.is_some() {
         // kube knows the ways of proxies.
         return kube::Client::try_from(config);
     }
-    let transport = Transport::new(&config)?;
+    let transport = Transport::new(&config, alive)?;
     let service = config.extra_headers_layer()?.layer(transport);
     let service = tower::util::option_layer(config.auth_layer()?).layer(service);
     let service = config.base_uri_layer().layer(service);
@@ -97,13 +108,13 @@ impl Watches {
 }
 
 impl Transport {
-    fn new(config: &kube::Config) -> Result<Transport, kube::Error> {
+    fn new(config: &kube::Config, alive: KeepAlive) -> Result<Transport, kube::Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(config.connect_timeout);
-        tcp.set_keepalive(Some(PING));
-        tcp.set_keepalive_interval(Some(PING));
+        tcp.set_keepalive(Some(alive.ping));
+        tcp.set_keepalive_interval(Some(alive.ping));
         tcp.set_keepalive_retries(Some(2));
         let mut tls =
             HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
@@ -120,8 +131,8 @@ impl Transport {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
-                .http2_keep_alive_interval(PING)
-                .http2_keep_alive_timeout(PONG)
+                .http2_keep_alive_interval(alive.ping)
+                .http2_keep_alive_timeout(alive.pong)
                 .http2_keep_alive_while_idle(true)
                 .http2_initial_stream_window_size(STREAM_WINDOW)
                 .http2_initial_connection_window_size(CONNECTION_WINDOW)
@@ -182,5 +193,107 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::io;
+    use std::net::IpAddr;
+    use std::sync::atomic::AtomicBool;
+    use std::time::SystemTime;
+
+    use futures::{StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+    use hyper_util::rt::TokioIo;
+    use hyper_util::server::conn::auto;
+    use kubewright_pki::{Authority, ServingCertificate, server_config};
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A connection whose other end vanishes: nothing arrives any more, and what is sent goes nowhere.
+    struct Vanishes(TcpStream, Arc<AtomicBool>);
+
+    impl AsyncRead for Vanishes {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let before = buffer.filled().len();
+            match Pin::new(&mut self.0).poll_read(cx, buffer) {
+                Poll::Ready(Ok(())) if self.1.load(Ordering::SeqCst) => {
+                    buffer.set_filled(before);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                result => result,
+            }
+        }
+    }
+
+    impl AsyncWrite for Vanishes {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.1.load(Ordering::SeqCst) {
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_dead_connection_is_noticed_within_45_seconds() {
+        assert!(KEEP_ALIVE.ping + KEEP_ALIVE.pong <= Duration::from_secs(45));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_died_without_a_word_breaks_its_watch() {
+        let authority = Authority::new("test", SystemTime::now()).unwrap();
+        let address: IpAddr = [127, 0, 0, 1].into();
+        let identity = authority.server(&["localhost"], &[address], SystemTime::now()).unwrap();
+        let mut tls = server_config(Arc::new(ServingCertificate::new(&identity).unwrap())).unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let dead = Arc::new(AtomicBool::new(false));
+        let vanishes = Arc::clone(&dead);
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(Vanishes(socket, vanishes)).await.unwrap();
+            let answer = |_| async {
+                let line = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"line")))]);
+                Ok::<_, Infallible>(Response::new(StreamBody::new(line.chain(stream::pending()))))
+            };
+            let connection = auto::Builder::new(TokioExecutor::new());
+            let _ =
+                connection.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer)).await;
+        });
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.root_cert = Some(vec![authority.certificate().to_vec()]);
+        let alive = KeepAlive { ping: Duration::from_millis(20), pong: Duration::from_millis(100) };
+        let client = kept_alive(config, alive).unwrap();
+        let request = Request::get("/api/v1/pods?watch=true").body(Body::empty()).unwrap();
+        let mut watch = client.send(request).await.unwrap().into_body();
+        assert_eq!(watch.frame().await.unwrap().unwrap().into_data().unwrap(), "line");
+        dead.store(true, Ordering::SeqCst);
+        let end = watch.frame().await.unwrap();
+        assert!(end.is_err(), "a watch of a dead connection is no watch that ended");
     }
 }
