@@ -11,5 +11,6 @@ mod namespaces;
 mod nodes;
 mod options;
 mod plain_client;
+mod shares;
 mod webhooks;
 mod workloads;

@@ -1,18 +1,20 @@
 //! The thin driver around the watch state machine: it sends requests, feeds frames to the machine and
 //! applies what they mean. Bytes pass through once; nothing is decoded beyond its metadata.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{AbortHandle, abortable};
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{FuturesUnordered, Stream, StreamExt};
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{timeout, timeout_at};
 
 use super::Scope;
@@ -20,6 +22,7 @@ use super::backoff::Jitter;
 use super::frame::{Frame, Lines, parse, parse_page};
 use super::informer::Shared;
 use super::part::Part;
+use super::share::Share;
 use super::watch::{Effect, Failure, Step, Watch};
 use crate::client::Mapper;
 
@@ -30,59 +33,105 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The longest line that is taken for an object; etcd's limit is far below.
 const LONGEST_LINE: usize = 64 << 20;
 
+/// How long a list may keep others of the process from theirs.
+const PLACE: Duration = Duration::from_secs(10);
+
+/// What informers of a process share: whom they ask, and how many of them list at once.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) client: kube::Client,
+    pub(super) mapper: Mapper,
+    pub(super) lists: Arc<Semaphore>,
+}
+
 /// Follows the kind until dropped.
-pub(super) async fn run(shared: Arc<Shared>, client: kube::Client, mapper: Mapper) {
+pub(super) async fn run(shared: Arc<Shared>, server: Server) {
     let follow = |namespace: Option<&str>| {
         let part = shared.join(namespace);
-        let (shared, client, mapper) = (Arc::clone(&shared), client.clone(), mapper.clone());
-        async move { Follow { shared: &shared, part: &part, client: &client, mapper: &mapper }.run().await }
+        let (shared, server) = (Arc::clone(&shared), server.clone());
+        async move { Follow { shared: &shared, part: &part, server: &server }.run().await }
     };
-    match &shared.scope {
-        Scope::All => follow(None).await,
-        Scope::Namespace(namespace) => follow(Some(namespace)).await,
-        Scope::Namespaces(namespaces) => {
-            let mut wanted = namespaces.subscribe();
-            let mut followed: HashMap<String, AbortHandle> = HashMap::new();
-            let mut running = FuturesUnordered::new();
-            loop {
-                let now = wanted.borrow_and_update().clone();
-                // All of them run in this one task, so that nothing arrives of a namespace that has been left.
-                followed.retain(|namespace, handle| {
-                    let stays = now.contains(namespace);
-                    if !stays {
-                        handle.abort();
-                        shared.leave(namespace);
-                    }
-                    stays
-                });
-                for namespace in &now {
-                    if !followed.contains_key(namespace) {
-                        let (future, handle) = abortable(follow(Some(namespace)).boxed());
-                        running.push(future);
-                        followed.insert(namespace.clone(), handle);
-                    }
-                }
-                shared.settle();
+    let fixed = match &shared.scope {
+        Scope::All => Some(None),
+        Scope::Namespace(namespace) => Some(Some(namespace.clone())),
+        Scope::Namespaces(_) => None,
+    };
+    if let (Some(namespace), None) = (&fixed, &shared.share) {
+        return follow(namespace.as_deref()).await;
+    }
+    let mut several = match &shared.scope {
+        Scope::Namespaces(namespaces) => Some(namespaces.subscribe()),
+        _ => None,
+    };
+    let mut slots = shared.share.as_ref().map(Share::changes);
+    let mut followed: HashMap<Option<String>, AbortHandle> = HashMap::new();
+    // All of them run in this one task, so that nothing arrives of what has been left.
+    let mut running = FuturesUnordered::new();
+    loop {
+        let mut wanted: HashSet<Option<String>> = match &mut several {
+            Some(several) => several.borrow_and_update().iter().cloned().map(Some).collect(),
+            None => fixed.iter().cloned().collect(),
+        };
+        if let (Some(share), Some(slots)) = (&shared.share, &mut slots) {
+            let now = *slots.borrow_and_update();
+            if now != share.slots() {
+                // What is worked on stays readable to the end; so long, the rest goes on as it did.
                 tokio::select! {
-                    changed = wanted.changed() => {
-                        if changed.is_err() {
-                            // Nobody can change the set any more.
-                            while running.next().await.is_some() {}
-                        }
-                    }
-                    Some(_) = running.next() => {}
+                    () = share.idle(share.slots() & !now) => {}
+                    () = drive(&mut running) => {}
                 }
+                followed.drain().for_each(|(_, handle)| handle.abort());
+                shared.turn_to(share, now);
+            }
+            if now == 0 {
+                wanted.clear();
             }
         }
+        followed.retain(|namespace, handle| {
+            let stays = wanted.contains(namespace);
+            if !stays {
+                handle.abort();
+                namespace.iter().for_each(|namespace| shared.leave(namespace));
+            }
+            stays
+        });
+        for namespace in wanted {
+            if let Entry::Vacant(place) = followed.entry(namespace) {
+                let (future, handle) = abortable(follow(place.key().as_deref()).boxed());
+                running.push(future);
+                place.insert(handle);
+            }
+        }
+        shared.settle();
+        tokio::select! {
+            () = changed(&mut several) => {}
+            () = changed(&mut slots) => {}
+            () = drive(&mut running) => {}
+        }
     }
+}
+
+/// Lets watches go on, for ever.
+async fn drive(running: &mut (impl Stream + Unpin)) {
+    while running.next().await.is_some() {}
+    std::future::pending().await
+}
+
+/// Waits for a change; for ever where there is nothing that could.
+async fn changed<T>(value: &mut Option<watch::Receiver<T>>) {
+    if let Some(value) = value
+        && value.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// One watch of the informer's.
 struct Follow<'a> {
     shared: &'a Shared,
     part: &'a Part,
-    client: &'a kube::Client,
-    mapper: &'a Mapper,
+    server: &'a Server,
 }
 
 impl Follow<'_> {
@@ -94,28 +143,45 @@ impl Follow<'_> {
                 Step::Stream => {
                     self.shared.begin_replace(self.part);
                     let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
-                    self.stream(&mut watch, query, true).await;
+                    self.in_turn(self.stream(&mut watch, query, true)).await;
                 }
                 Step::Watch { from } => {
                     self.stream(&mut watch, &format!("resourceVersion={from}"), false).await;
                 }
-                Step::Probe { from } => self.probe(&mut watch, from).await,
+                Step::Probe { from } => self.in_turn(self.probe(&mut watch, from)).await,
                 Step::Discover => self.discover(&mut watch).await,
                 Step::List { next } => {
                     if next.is_none() {
                         self.shared.begin_replace(self.part);
                     }
-                    self.page(&mut watch, next).await;
+                    self.in_turn(self.page(&mut watch, next)).await;
                 }
             }
             self.part.set_connected(false);
         }
     }
 
+    /// Does a list once not too many others of the process do theirs: until it is complete. One that takes long lets
+    /// others begin all the same.
+    async fn in_turn(&self, list: impl Future<Output = ()>) {
+        let place = self.server.lists.acquire().await;
+        let listed = self.part.listed().notified();
+        tokio::pin!(list, listed);
+        listed.as_mut().enable();
+        tokio::select! {
+            biased;
+            () = &mut list => return,
+            () = listed => {}
+            () = tokio::time::sleep(PLACE) => {}
+        }
+        drop(place);
+        list.await;
+    }
+
     /// The server says that there is no such resource: waits until there is, if discovery says so too.
     async fn discover(&self, watch: &mut Watch) {
         let kind = &self.shared.kind;
-        let served = match self.mapper.is_served(kind).await {
+        let served = match self.server.mapper.is_served(kind).await {
             Ok(served) => served,
             Err(error) => {
                 let error = crate::Error::from(error).chain();
@@ -128,13 +194,14 @@ impl Follow<'_> {
         }
         tracing::warn!(%kind, version = kind.version, "the kind is not served; waiting for its definition");
         self.shared.not_served(self.part);
-        self.mapper.served(kind).await;
+        self.server.mapper.served(kind).await;
         tracing::info!(%kind, version = kind.version, "the kind is served now");
         watch.discovered(Some(true), true, Instant::now());
     }
 
     fn request(&self, query: &str) -> Result<Request<Body>, http::Error> {
-        let selection = self.shared.select.query();
+        let mut selection = self.shared.select.query();
+        selection.extend(self.shared.share.as_ref().and_then(Share::query));
         let collection = self.shared.kind.collection_path(self.part.namespace.as_deref());
         Request::get(format!("{collection}?{query}{selection}"))
             .header(header::ACCEPT, "application/json")
@@ -273,7 +340,7 @@ impl Follow<'_> {
                 return None;
             }
         };
-        let response = match timeout(ANSWER, self.client.send(request)).await {
+        let response = match timeout(ANSWER, self.server.client.send(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let error: crate::Error = error.into();
@@ -299,8 +366,14 @@ impl Follow<'_> {
         };
         let message = serde_json::from_slice::<kube::core::Status>(&body).map(|status| status.message);
         let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned());
-        let failure = Failure::of_status(code, &message, after, streaming);
-        if !matches!(failure, Failure::NoStreaming | Failure::NotServed) {
+        let failure = match &self.shared.share {
+            Some(share) if matches!(code, 400 | 422) && share.query().is_some() => {
+                share.refuse();
+                Failure::NoShards
+            }
+            _ => Failure::of_status(code, &message, after, streaming),
+        };
+        if !matches!(failure, Failure::NoStreaming | Failure::NoShards | Failure::NotServed) {
             self.log_failure(watch, &format!("{code} {message}"));
         }
         watch.fail(failure, Instant::now());

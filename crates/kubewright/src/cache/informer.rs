@@ -1,6 +1,7 @@
 //! One kind and scope in the cache: the store, who follows its changes, and which of this process's own
 //! writes it has yet to show. The driver applies what the server sent; nothing here does requests.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use super::memory::Budget;
 use super::object::{Cached, DecodeError};
 use super::part::Part;
 use super::select::Select;
+use super::share::Share;
 use super::store::{Change, Index, Store, Version};
 use super::watch::Effect;
 use super::{Scope, driver};
-use crate::client::Mapper;
 use crate::controller::panic_message;
 use crate::kind::{Key, Kind};
+use crate::sharding::Slots;
 
 /// What happened to an object of the cache.
 #[derive(Clone, Debug)]
@@ -48,7 +50,8 @@ pub enum What {
 }
 
 type Callback = dyn Fn(&Delta) + Send + Sync;
-type Leaver = dyn Fn() + Send + Sync;
+/// Is told which keys are followed no more.
+type Leaver = dyn Fn(&dyn Fn(&Key) -> bool) + Send + Sync;
 
 /// A write of this process that the cache has to catch up with.
 #[derive(Clone, Debug)]
@@ -79,10 +82,12 @@ pub(crate) struct Shared {
     pub(crate) kind: Kind,
     pub(crate) scope: Scope,
     pub(super) select: Arc<Select>,
+    /// The replica's share, where no more than that is followed.
+    pub(super) share: Option<Share>,
     store: RwLock<Store>,
     budget: Arc<Budget>,
     subscribers: Mutex<Vec<(u64, Box<Callback>)>>,
-    /// Told of namespaces that are followed no more.
+    /// Told of what is followed no more.
     leavers: Mutex<Vec<(u64, Box<Leaver>)>>,
     pending: Mutex<Pending>,
     parts: RwLock<Vec<Arc<Part>>>,
@@ -144,9 +149,9 @@ impl fmt::Debug for Informer {
 }
 
 impl Informer {
-    pub(super) fn start(client: kube::Client, mapper: Mapper, shared: Shared) -> Informer {
+    pub(super) fn start(server: driver::Server, shared: Shared) -> Informer {
         let shared = Arc::new(shared);
-        let task = tokio::spawn(driver::run(Arc::clone(&shared), client, mapper)).abort_handle();
+        let task = tokio::spawn(driver::run(Arc::clone(&shared), server)).abort_handle();
         Informer(Arc::new(Running { shared, task }))
     }
 
@@ -256,8 +261,17 @@ impl Informer {
         Subscription { id, informer: self.clone() }
     }
 
-    /// Calls a function whenever a namespace is followed no more, after its objects have left the cache.
-    pub(crate) fn on_leave(&self, leaver: impl Fn() + Send + Sync + 'static) -> Subscription {
+    /// Whether it follows no more than this replica's share.
+    pub(crate) fn is_share(&self) -> bool {
+        self.0.shared.share.is_some()
+    }
+
+    /// Calls a function whenever a namespace or a share is followed no more, after its objects have left the cache,
+    /// with a way to tell the keys of those.
+    pub(crate) fn on_leave(
+        &self,
+        leaver: impl Fn(&dyn Fn(&Key) -> bool) + Send + Sync + 'static,
+    ) -> Subscription {
         let id = self.0.shared.next_subscriber.fetch_add(1, Ordering::Relaxed);
         self.0.shared.leavers.lock().push((id, Box::new(leaver)));
         Subscription { id, informer: self.clone() }
@@ -282,6 +296,7 @@ impl Informer {
             relists: shared.relists.load(Ordering::Relaxed),
             events: shared.events.load(Ordering::Relaxed),
             undecodable: shared.undecodable.load(Ordering::Relaxed),
+            left_out: shared.share.as_ref().map_or(0, Share::left_out),
             connected: self.is_connected(),
         }
     }
@@ -302,13 +317,22 @@ pub struct InformerStats {
     pub events: u64,
     /// Objects that could not be read.
     pub undecodable: u64,
+    /// Objects of other replicas' shares that the server sent all the same.
+    pub left_out: u64,
     /// Whether the watch is open: while it is not, the cache grows stale.
     pub connected: bool,
 }
 
 impl Shared {
-    pub(crate) fn new(kind: Kind, scope: Scope, select: Arc<Select>, budget: Arc<Budget>) -> Shared {
+    pub(super) fn new(
+        kind: Kind,
+        scope: Scope,
+        select: Arc<Select>,
+        share: Option<Share>,
+        budget: Arc<Budget>,
+    ) -> Shared {
         Shared {
+            share,
             kind,
             scope,
             select,
@@ -336,14 +360,14 @@ impl Shared {
         };
         // What is not followed never shows up, or goes once the cache has caught up.
         match wrote.object.take() {
-            Some(object) if !self.select.takes(&object) => {
+            Some(object) if !self.takes(&object) => {
                 if !held {
                     return;
                 }
                 wrote.what = Expected::Gone(object.uid().into());
             }
             // Nobody can say whether it is followed.
-            None if !held && !self.select.is_all() => return,
+            None if !(held || self.select.is_all() && self.share.is_none()) => return,
             _ => {}
         }
         // A write that is shown already still counts while an earlier one to the same key does not:
@@ -385,6 +409,11 @@ impl Shared {
         }
     }
 
+    /// Whether an object is followed.
+    fn takes(&self, object: &Cached) -> bool {
+        self.select.takes(object) && self.share.as_ref().is_none_or(|share| share.takes(object))
+    }
+
     fn part_of(&self, key: &Key) -> Option<Arc<Part>> {
         self.parts.read().iter().find(|part| part.holds(key)).cloned()
     }
@@ -415,10 +444,33 @@ impl Shared {
         }
         self.pending.lock().writes.retain(|(wrote, _, _)| wrote.key.namespace() != Some(namespace));
         drop(subscribers);
-        for (_, leaver) in self.leavers.lock().iter() {
-            leaver();
-        }
+        self.tell_leavers(&|key| key.namespace() == Some(namespace));
         self.settle();
+    }
+
+    fn tell_leavers(&self, left: &dyn Fn(&Key) -> bool) {
+        self.leavers.lock().iter().for_each(|(_, leaver)| leaver(left));
+    }
+
+    /// Follows these slots from now on: objects of others go without being told as deleted. What is followed is to be
+    /// listed anew.
+    pub(super) fn turn_to(&self, share: &Share, slots: Slots) {
+        let subscribers = self.subscribers.lock();
+        self.parts.write().clear();
+        share.set_slots(slots);
+        let left: HashSet<Key> = {
+            let mut store = self.store.write();
+            let hot = store.hot_bytes();
+            let others = store.iter().filter(|object| !share.takes(object));
+            let left: HashSet<Key> = others.map(|object| object.key().clone()).collect();
+            left.iter().for_each(|key| drop(store.remove(key)));
+            self.budget.changed(hot, store.hot_bytes());
+            left
+        };
+        // The list that follows shows what was written before it, and nobody reads until then.
+        self.pending.lock().writes.clear();
+        drop(subscribers);
+        self.tell_leavers(&|key| left.contains(key));
     }
 
     /// Works out whether everything that is followed has been listed, once a part was, or which parts there are
@@ -520,6 +572,7 @@ impl Shared {
             drop(pending);
             part.set_missing(false);
             part.set_synced(true);
+            part.listed().notify_waiters();
             self.settle();
         }
         self.events.fetch_add(events.len() as u64, Ordering::Relaxed);
@@ -556,12 +609,19 @@ impl Shared {
 
     /// The object as this cache keeps it; one that can't be kept is noted.
     pub(super) fn keep(&self, object: Cached) -> Option<Cached> {
+        if let Some(share) = self.share.as_ref().filter(|share| !share.takes(&object)) {
+            if share.leave_out() {
+                tracing::info!(kind = %self.kind, "the server does not select by shard; it is done here");
+            }
+            return None;
+        }
         self.select.keep(object, &self.kind).map_err(|error| self.note_undecodable(&error)).ok()
     }
 
     /// Whether an object of the server is newer than a revision, or cached as it is.
     pub(super) fn knows(&self, object: &Cached, from: u64) -> bool {
         object.resource_version() > from
+            || !self.takes(object)
             || self.store.read().version(object.key()) == Some(Version::of(object))
     }
 
@@ -630,7 +690,7 @@ mod tests {
 
     fn selecting(select: Select) -> Fed {
         let budget = Arc::new(Budget::new(Memory::default()));
-        let shared = Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(select), budget);
+        let shared = Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(select), None, budget);
         let part = shared.join(None);
         Fed(shared, part)
     }
@@ -769,7 +829,8 @@ mod tests {
         shared.subscribers.lock().push((0, Box::new(callback)));
         shared.leavers.lock().push((
             0,
-            Box::new(move || {
+            Box::new(move |left: &dyn Fn(&Key) -> bool| {
+                assert!(left(&("two", "q").into()) && !left(&("one", "p").into()));
                 count.fetch_add(1, Ordering::Relaxed);
             }),
         ));

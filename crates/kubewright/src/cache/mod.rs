@@ -15,7 +15,10 @@ mod namespaces;
 mod object;
 mod part;
 mod select;
+mod share;
 mod store;
+#[cfg(test)]
+mod storm;
 mod watch;
 
 use std::collections::HashMap;
@@ -23,8 +26,10 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 pub use self::backoff::{Backoff, Jitter};
+use self::driver::Server;
 pub use self::frame::{Frame, Lines, Page, parse as parse_frame, parse_page};
 use self::informer::Shared;
 pub use self::informer::{Delta, Informer, InformerStats, Subscription, What};
@@ -34,10 +39,15 @@ pub use self::memory::Memory;
 pub use self::namespaces::Namespaces;
 pub use self::object::{Cached, DecodeError, Owner, decode_all};
 pub use self::select::{Select, SelectError};
+use self::share::Share;
 pub use self::store::{Change, Index, Store, Version};
 pub use self::watch::{Effect, Failure, Step, Watch, WatchState};
 use crate::client::Mapper;
 use crate::kind::{Key, Kind};
+use crate::sharding::Ownership;
+
+/// Lists that a process has under way at once: after a storm, a thousand informers come back a few at a time.
+const LISTS: usize = 16;
 
 /// Which objects of a kind an informer follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +92,8 @@ pub struct Cache {
     client: kube::Client,
     informers: Arc<Mutex<Informers>>,
     selects: Arc<Mutex<HashMap<Kind, Arc<Select>>>>,
+    shares: Arc<Mutex<HashMap<Kind, Arc<Ownership>>>>,
+    lists: Arc<Semaphore>,
     budget: Arc<Budget>,
     mapper: Mapper,
 }
@@ -102,6 +114,8 @@ impl Cache {
             client,
             informers: Arc::default(),
             selects: Arc::default(),
+            shares: Arc::default(),
+            lists: Arc::new(Semaphore::new(LISTS)),
             budget: Arc::new(Budget::new(memory)),
         }
     }
@@ -141,8 +155,14 @@ impl Cache {
             return Informer(running);
         }
         let select = self.selects.lock().get(kind).cloned().unwrap_or_default();
-        let shared = Shared::new(kind.clone(), scope, select, Arc::clone(&self.budget));
-        let informer = Informer::start(self.client.clone(), self.mapper.clone(), shared);
+        let share = self.shares.lock().get(kind).map(Share::new);
+        let shared = Shared::new(kind.clone(), scope, select, share, Arc::clone(&self.budget));
+        let server = Server {
+            client: self.client.clone(),
+            mapper: self.mapper.clone(),
+            lists: Arc::clone(&self.lists),
+        };
+        let informer = Informer::start(server, shared);
         if definitions::kinds().contains(kind) {
             let mapper = self.mapper.clone();
             informer.tell(move |delta| {
@@ -155,6 +175,11 @@ impl Cache {
         }
         informers.insert(slot, Arc::downgrade(&informer.0));
         informer
+    }
+
+    /// Follows only what this replica owns of a kind, in informers that start from now on.
+    pub(crate) fn share(&self, kind: &Kind, ownership: &Arc<Ownership>) {
+        self.shares.lock().insert(kind.clone(), Arc::clone(ownership));
     }
 
     /// Keeps whole objects of a kind, unless they are selected otherwise.

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::kind::Key;
 
 /// A part of an informer's scope, with a watch of its own.
@@ -17,6 +19,8 @@ pub(super) struct Part {
     missing: AtomicBool,
     /// The replacement of the store that this part began last.
     round: AtomicU32,
+    /// Told of each list that is complete.
+    listed: Notify,
 }
 
 impl Part {
@@ -43,6 +47,11 @@ impl Part {
 
     pub(super) fn set_synced(&self, synced: bool) {
         self.synced.store(synced, Ordering::Release);
+    }
+
+    /// Told of each list that is complete.
+    pub(super) fn listed(&self) -> &Notify {
+        &self.listed
     }
 
     /// Whether its watch is open.

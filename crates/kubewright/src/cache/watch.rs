@@ -21,6 +21,8 @@ use super::frame::Frame;
 
 /// Failures in a row after which a watch stops resuming and lists anew.
 const RELIST_AFTER: u32 = 6;
+/// The first relist after an expiry begins within this time.
+const SPREAD: Duration = Duration::from_millis(500);
 /// A stream that lived this long was healthy.
 const HEALTHY: Duration = Duration::from_secs(5);
 
@@ -100,6 +102,8 @@ pub enum Failure {
     FromTheFuture,
     /// 429 or 503 with the time to wait.
     Throttled(Duration),
+    /// The server takes no shard selector: without one, at once.
+    NoShards,
     /// 404: there is no such resource, or not yet, or not any more.
     NotServed,
     /// Anything else: not allowed, not reachable, cut off.
@@ -268,14 +272,18 @@ impl Watch {
             self.relist();
             return;
         }
+        if failure == Failure::NoShards {
+            return self.relist();
+        }
         let first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
         let mut pause = Self::BACKOFF.jittered(self.failures, &mut self.jitter);
         match failure {
             Failure::Expired => {
                 self.relist();
+                // All watches of a server may expire at once: they do not all return at once.
                 if first {
-                    return;
+                    pause = SPREAD.mul_f64(self.jitter.fraction());
                 }
             }
             Failure::FromTheFuture => self.relist(),
@@ -285,8 +293,9 @@ impl Watch {
                     return;
                 }
             }
-            Failure::Throttled(wait) => pause = pause.max(wait),
-            Failure::NoStreaming | Failure::Other => {}
+            // Never sooner than the server says, and not in step with all others that it says so to.
+            Failure::Throttled(wait) => pause = wait + pause.max(wait.mul_f64(self.jitter.fraction())),
+            Failure::NoStreaming | Failure::NoShards | Failure::Other => {}
         }
         let listing = matches!(self.state, WatchState::Listing { .. });
         if listing || (failure != Failure::NotServed && self.failures.is_multiple_of(RELIST_AFTER)) {
@@ -371,7 +380,7 @@ mod tests {
         assert_eq!(watch.page(7, None), Some(7));
         assert_eq!(watch.step(now), Step::Watch { from: 7 });
         watch.fail(Failure::Expired, now);
-        assert_eq!(watch.step(now), Step::List { next: None });
+        assert_eq!(watch.step(now + SPREAD), Step::List { next: None });
     }
 
     #[test]
@@ -385,11 +394,12 @@ mod tests {
     }
 
     #[test]
-    fn expiry_relists_at_once_and_then_ever_more_slowly() {
+    fn expiry_relists_soon_and_then_ever_more_slowly() {
         let now = Instant::now();
         let mut watch = synced(now);
         let gone = frame(r#"{"type":"ERROR","object":{"code":410,"message":"too old resource version"}}"#);
         assert_eq!(watch.frame(&gone, now), Effect::Close);
+        let now = now + SPREAD;
         assert_eq!(watch.step(now), Step::Stream);
         watch.opened(now);
         watch.frame(&bookmark(12, true), now);
@@ -447,7 +457,8 @@ mod tests {
         let now = Instant::now();
         let mut watch = synced(now);
         watch.fail(Failure::of_status(429, "", Some(Duration::from_secs(7)), false), now);
-        assert_eq!(watch.step(now), Step::Pause(now + Duration::from_secs(7)));
+        let Step::Pause(until) = watch.step(now) else { panic!("no pause") };
+        assert!((7.0..=14.0).contains(&(until - now).as_secs_f64()), "{:?}", until - now);
     }
 
     #[test]
@@ -469,6 +480,14 @@ mod tests {
         assert_eq!(watch.step(later), Step::Stream);
         watch.fail(Failure::NotServed, later);
         assert!(matches!(watch.step(later), Step::Pause(_)));
+    }
+
+    #[test]
+    fn a_server_that_takes_no_shard_selector_is_asked_without() {
+        let now = Instant::now();
+        let mut watch = synced(now);
+        watch.fail(Failure::NoShards, now);
+        assert_eq!((watch.step(now), watch.failures()), (Step::Stream, 0));
     }
 
     #[test]

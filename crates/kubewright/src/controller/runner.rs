@@ -1,6 +1,7 @@
 //! Runs one controller: triggers feed the queue, items become reconciliations, at most so many at once.
 //! Panics are caught, time is limited, and how each ended is logged, counted and told to the queue.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -10,12 +11,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::{Action, Controller, External, Lead, Reason, panic_message};
-use crate::cache::{Backoff, Informer, Subscription};
+use crate::cache::{Backoff, Informer, Subscription, What};
 use crate::context::{Context, Scoped};
 use crate::kind::Key;
 use crate::manager::metrics::{ControllerMetrics, Ended as How};
@@ -70,6 +72,8 @@ pub(crate) struct Runner {
     objects: Informer,
     queue: Arc<SharedQueue<Key, Reason>>,
     metrics: Arc<ControllerMetrics>,
+    /// Where the cache holds no more than a share: what was deleted of it, rather than moved to another replica.
+    gone: Arc<Mutex<HashSet<Key>>>,
 }
 
 impl Runner {
@@ -100,7 +104,7 @@ impl Runner {
     ) -> Runner {
         metrics.watch_queue(&queue);
         metrics.concurrency(controller.concurrency);
-        Runner { controller, scoped, objects, queue, metrics }
+        Runner { controller, scoped, objects, queue, metrics, gone: Arc::default() }
     }
 
     /// What is to be reconciled.
@@ -194,6 +198,7 @@ impl Runner {
                 running.spawn(Arc::clone(self).handle(taken, share));
             }
             None => {
+                self.scoped.forget(&taken.key);
                 self.queue.done(&taken.key, Outcome::Declined, Reason::Requeued);
             }
         }
@@ -204,6 +209,7 @@ impl Runner {
         let Some(ownership) = ownership else { return Some(None) };
         match self.objects.get(key) {
             Some(object) => ownership.enter(object.uid()).map(Some),
+            None if self.objects.is_share() && !self.gone.lock().remove(key) => None,
             None => Some(None),
         }
     }
@@ -222,10 +228,11 @@ impl Runner {
 
     fn subscribe(&self) -> Vec<Subscription> {
         let (queue, scoped) = (Arc::clone(&self.queue), Arc::clone(&self.scoped));
-        let scope = self.objects.scope().clone();
-        let left = self.objects.on_leave(move || {
-            queue.retain(|key| scope.includes(key));
-            scoped.keep(|key| scope.includes(key));
+        let gone = Arc::clone(&self.gone);
+        let left = self.objects.on_leave(move |left| {
+            queue.retain(|key| !left(key));
+            scoped.keep(|key| !left(key));
+            gone.lock().retain(|key| !left(key));
         });
         let mut subscriptions = vec![left];
         for trigger in &self.controller.triggers {
@@ -233,7 +240,15 @@ impl Runner {
             let Some(informer) = view.informer(trigger.kind()) else { continue };
             let (trigger, kind) = (trigger.clone(), self.controller.kind.clone());
             let (view, queue) = (view.clone(), Arc::clone(&self.queue));
+            let gone = Some(&self.gone).filter(|_| trigger.is_itself() && self.objects.is_share()).cloned();
             subscriptions.push(informer.subscribe(move |delta| {
+                if let Some(gone) = &gone {
+                    let key = delta.object.key();
+                    let _ = match delta.what {
+                        What::Deleted => gone.lock().insert(key.clone()),
+                        What::Added | What::Updated => gone.lock().remove(key),
+                    };
+                }
                 let priority = trigger.priority_of(delta);
                 for key in trigger.route(delta, &kind, &view) {
                     queue.add(key, priority, Reason::of(delta, &trigger));

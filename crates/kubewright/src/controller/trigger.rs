@@ -123,6 +123,11 @@ impl Trigger {
         self.cluster.as_deref()
     }
 
+    /// Whether it follows the reconciled objects themselves.
+    pub(crate) fn is_itself(&self) -> bool {
+        matches!(self.route, Route::Itself)
+    }
+
     /// Whether it follows children of the reconciled objects.
     pub(crate) fn is_owned(&self) -> bool {
         matches!(self.route, Route::Controller)

@@ -21,6 +21,7 @@ pub(super) struct Elected {
     fence: Arc<Fence>,
     standing: watch::Receiver<Standing>,
     ownership: Option<Arc<Ownership>>,
+    selects: bool,
 }
 
 enum Part {
@@ -44,14 +45,21 @@ impl Elected {
             (Some(config), None) => {
                 let (candidate, fence, standing) = Candidate::new(config, guard(leader::permits()))?;
                 watch_election(config, &standing, health, metrics);
-                Some(Elected { part: Part::Candidate(Box::new(candidate)), fence, standing, ownership: None })
+                Some(Elected {
+                    part: Part::Candidate(Box::new(candidate)),
+                    fence,
+                    standing,
+                    ownership: None,
+                    selects: false,
+                })
             }
             (None, Some(config)) => {
                 let ownership = Ownership::new();
                 let (sharer, fence, standing) = Sharer::new(config, guard(sharding::permits()), &ownership)?;
                 watch_sharding(config, &standing, &ownership, health, metrics);
                 let part = Part::Sharer(Box::new(sharer));
-                Some(Elected { part, fence, standing, ownership: Some(ownership) })
+                let (ownership, selects) = (Some(ownership), config.selects);
+                Some(Elected { part, fence, standing, ownership, selects })
             }
             (None, None) => None,
         })
@@ -60,6 +68,11 @@ impl Elected {
     /// What the writes of those that lead have to pass.
     pub(super) fn fence(&self) -> Arc<Fence> {
         Arc::clone(&self.fence)
+    }
+
+    /// The slots of this process, where replicas share the objects and ask the server for theirs alone.
+    pub(super) fn selected(&self) -> Option<&Arc<Ownership>> {
+        self.ownership.as_ref().filter(|_| self.selects)
     }
 
     /// Whether this process leads, for those that work only then.

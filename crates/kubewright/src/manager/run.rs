@@ -2,7 +2,7 @@
 //! part as its caches are synced. It stops in reverse: what works, then the Lease, then the events that are still to be
 //! written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -135,6 +135,20 @@ fn open(
 }
 
 impl Manager {
+    /// The kinds of which a replica needs its share only: they are reconciled, and nothing else reads them.
+    fn kinds_to_share(&self) -> HashSet<Kind> {
+        let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.reads);
+        let runnables = self.runnables.iter().flat_map(|runnable| &runnable.uses.reads);
+        let mut whole: HashSet<&Kind> = hooks.chain(runnables).collect();
+        for controller in &self.controllers {
+            let other = |kind: &&Kind| controller.every_replica || **kind != controller.kind;
+            whole.extend(controller.reads.iter().filter(other));
+        }
+        let shared = self.controllers.iter().filter(|controller| !controller.every_replica);
+        let kinds = shared.map(|controller| &controller.kind).filter(|kind| !whole.contains(kind));
+        kinds.cloned().collect()
+    }
+
     /// Runs until `shutdown` is done, then stops gracefully.
     ///
     /// # Errors
@@ -145,7 +159,7 @@ impl Manager {
         unique("runnables", self.runnables.iter().map(|runnable| &*runnable.name))?;
         unique("clusters", self.clusters.iter().map(super::Cluster::name))?;
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
-        let limit = self.rate_limit;
+        let (limit, to_share) = (self.rate_limit, self.kinds_to_share());
         let home = Place::new(None, self.client.clone(), self.cache.clone(), self.scope.clone(), limit)?;
         let mut others = BTreeMap::new();
         for cluster in self.clusters {
@@ -214,6 +228,11 @@ impl Manager {
             read.chain(hooks).chain(runnables).for_each(|kind| start.home.cache.keep_whole(kind));
             let followed = start.home.cache.follow_definitions();
             start.informers.extend(followed.into_iter().map(|informer| (None, informer)));
+        }
+        if let Some(ownership) = elected.as_ref().and_then(Elected::selected) {
+            for kind in &to_share {
+                start.home.cache.share(kind, ownership);
+            }
         }
         let mut parts = Parts::default();
         if !self.webhooks.is_empty() {

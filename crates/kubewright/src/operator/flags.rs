@@ -164,6 +164,9 @@ pub(super) struct LeaderFlags {
     /// Share the objects among replicas: all work, each on its own share
     #[arg(long, env = "SHARD", conflicts_with = "leader_elect")]
     pub shard: bool,
+    /// Ask the API server for this replica's share only (shardSelector), so that caches hold no more
+    #[arg(long, env = "SHARD_SELECTOR", requires = "shard")]
+    pub shard_selector: bool,
     /// Name of the Lease that all replicas share [default: the operator's name]
     #[arg(long, value_name = "NAME", alias = "leader-elect-resource-name")]
     pub leader_elect_id: Option<String>,
@@ -187,6 +190,7 @@ impl Default for LeaderFlags {
         LeaderFlags {
             leader_elect: false,
             shard: false,
+            shard_selector: false,
             leader_elect_id: None,
             leader_elect_namespace: None,
             leader_elect_lease_duration: timing.lease,
@@ -208,7 +212,10 @@ impl LeaderFlags {
     /// The sharing they ask for, if any.
     pub(super) fn sharding(&self, operator: &str) -> Option<Sharding> {
         let id = self.leader_elect_id.as_deref().unwrap_or(operator);
-        let sharding = Sharding::new(id).timing(self.timing());
+        let mut sharding = Sharding::new(id).timing(self.timing());
+        if self.shard_selector {
+            sharding = sharding.shard_selector();
+        }
         self.shard.then(|| match &self.leader_elect_namespace {
             Some(namespace) => sharding.in_namespace(namespace),
             None => sharding,

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use self::member::{Answer, Member, SHARDS, Step};
 pub(crate) use self::ownership::{Busy, Ownership};
-pub(crate) use self::table::{Slots, slot_of};
+pub(crate) use self::table::{Slots, selector, slot_of};
 use crate::Result;
 use crate::client::{Permit, Permits, Verb};
 use crate::leader::Standing;
@@ -39,18 +39,34 @@ use crate::lease::{Fence, LeaseTiming, Moment, unique_identity};
 /// Objects are spread by the 64-bit FNV-1a hash of their uid, as the API server's shard selectors do it, in 64
 /// slots: up to so many replicas have work. A replica that joins or leaves moves its own share only. One that
 /// stops hands over at once; the share of one that was killed is taken when its Lease was not renewed for
-/// [`lease`](LeaseTiming::lease). Every replica's cache holds all objects, so a share moves without a list.
+/// [`lease`](LeaseTiming::lease). Every replica's cache holds all objects, so a share moves without a list; unless the
+/// server is asked for [the share alone](Self::shard_selector).
 #[derive(Clone, Debug)]
 pub struct Sharding {
     pub(crate) id: String,
     pub(crate) namespace: Option<String>,
     pub(crate) timing: LeaseTiming,
+    pub(crate) selects: bool,
 }
 
 impl Sharding {
     /// Sharing among the replicas that give this name, which begins the names of their Leases.
     pub fn new(id: &str) -> Sharding {
-        Sharding { id: id.into(), namespace: None, timing: LeaseTiming::default() }
+        Sharding { id: id.into(), namespace: None, timing: LeaseTiming::default(), selects: false }
+    }
+
+    /// Asks the API server for this replica's share of the reconciled objects only (`shardSelector`, KEP-5866), so that
+    /// caches and traffic shrink with the number of replicas. A server that refuses the parameter or does not know it
+    /// sends everything, and the replica leaves out what is another's: that saves memory alone.
+    ///
+    /// The cache of a reconciled kind then holds the own share: so do lists of that kind in a reconciler, and an object
+    /// of another's share is not found. Kinds that anything else of the manager declares to read (other controllers,
+    /// webhooks, runnables) stay whole, as do children and everything else that is read. A share that moves is listed
+    /// by its new owner.
+    #[must_use]
+    pub fn shard_selector(mut self) -> Sharding {
+        self.selects = true;
+        self
     }
 
     /// The namespace of the Leases; by default the client's: the pod's own, or the kubeconfig's.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::table::{SLOTS, Slots, slot_of};
 
@@ -18,13 +18,14 @@ struct State {
 pub(crate) struct Ownership {
     state: Mutex<State>,
     changes: watch::Sender<Slots>,
+    ended: Notify,
 }
 
 impl Ownership {
     /// Of nothing.
     pub(crate) fn new() -> Arc<Ownership> {
         let state = Mutex::new(State { active: 0, running: [0; SLOTS as usize] });
-        Arc::new(Ownership { state, changes: watch::channel(0).0 })
+        Arc::new(Ownership { state, changes: watch::channel(0).0, ended: Notify::new() })
     }
 
     /// From now on work may begin in these slots and in no others.
@@ -42,6 +43,19 @@ impl Ownership {
     pub(crate) fn busy(&self) -> Slots {
         let state = self.state.lock();
         (0..SLOTS).filter(|slot| state.running[*slot as usize] > 0).fold(0, |all, slot| all | 1 << slot)
+    }
+
+    /// Waits until nothing is under way in these slots.
+    pub(crate) async fn idle(&self, slots: Slots) {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.busy() & slots == 0 {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Begins work on an object, if it is this process's to do.
@@ -66,6 +80,7 @@ pub(crate) struct Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.ownership.state.lock().running[self.index] -= 1;
+        self.ownership.ended.notify_waiters();
     }
 }
 

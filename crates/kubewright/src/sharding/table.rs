@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kubewright_machinery::selector::shard::hash;
+use kubewright_machinery::selector::shard::{Key, ShardSelector, hash};
 
 /// Slots in all: as many as a set of them has bits.
 pub(crate) const SLOTS: u32 = 64;
@@ -14,6 +14,20 @@ pub(crate) type Slots = u64;
 /// The slot of an object, by the hash that the API server's shard selectors use.
 pub(crate) fn slot_of(uid: &str) -> Slots {
     1 << (hash(uid) >> (64 - SLOTS.trailing_zeros()))
+}
+
+/// The shard selector of a set of slots; `None` when it is empty.
+pub(crate) fn selector(slots: Slots) -> Option<ShardSelector> {
+    const WIDTH: u128 = (1 << 64) / SLOTS as u128;
+    let mut ranges: Vec<(u128, u128)> = Vec::new();
+    for slot in (0..SLOTS).filter(|slot| slots & (1 << slot) != 0).map(u128::from) {
+        let (start, end) = (slot * WIDTH, (slot + 1) * WIDTH);
+        match ranges.last_mut() {
+            Some((_, last)) if *last == start => *last = end,
+            _ => ranges.push((start, end)),
+        }
+    }
+    (!ranges.is_empty()).then(|| ShardSelector::new(Key::Uid, ranges))
 }
 
 /// The slots of each owner. No slot has two.
@@ -94,24 +108,9 @@ fn first(mut slots: Slots, count: u32) -> Slots {
 
 #[cfg(test)]
 mod tests {
-    use kubewright_machinery::selector::shard::{Key, ShardSelector};
     use proptest::prelude::*;
 
     use super::*;
-
-    /// The shard selector of a set of slots; `None` when it is empty.
-    fn selector(slots: Slots) -> Option<ShardSelector> {
-        const WIDTH: u128 = (1 << 64) / SLOTS as u128;
-        let mut ranges: Vec<(u128, u128)> = Vec::new();
-        for slot in (0..SLOTS).filter(|slot| slots & (1 << slot) != 0).map(u128::from) {
-            let (start, end) = (slot * WIDTH, (slot + 1) * WIDTH);
-            match ranges.last_mut() {
-                Some((_, last)) if *last == start => *last = end,
-                _ => ranges.push((start, end)),
-            }
-        }
-        (!ranges.is_empty()).then(|| ShardSelector::new(Key::Uid, ranges))
-    }
 
     fn members(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()

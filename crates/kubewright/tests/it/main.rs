@@ -9,4 +9,5 @@ mod leaders;
 mod leases;
 mod runnables;
 mod shards;
+mod storms;
 mod transport;
