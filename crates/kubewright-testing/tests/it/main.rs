@@ -11,6 +11,7 @@ mod namespaces;
 mod nodes;
 mod options;
 mod plain_client;
+mod pure;
 mod shares;
 mod webhooks;
 mod workloads;

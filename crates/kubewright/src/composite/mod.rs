@@ -1,153 +1,37 @@
-//! Pure controllers: a function from a parent and what is observed to what is wanted, and nothing else. The
+//! Pure controllers: a function from an object and what is observed to what is wanted, and nothing else. The
 //! runtime reads, applies, prunes, rolls out, reports the status and finalizes. Metacontroller's contract
-//! (sync and finalize hooks), typed and in process. The function never talks to a server.
+//! (sync, finalize and customize hooks), typed and in process. The function never talks to a server.
+//!
+//! A [`Composite`] makes an object of a kind of its own out of children. A [`Decorator`] adds to objects that are
+//! somebody else's: labels, annotations, a part of the status, and attachments.
 
-use std::collections::BTreeMap;
+mod decoration;
+mod decorator;
+mod desired;
+mod observed;
+mod related;
+mod rollout;
+mod selector;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Resource;
-use serde::Serialize;
-use serde_json::Value;
 
-use crate::cache::{Cached, DecodeError};
-use crate::context::{Children, Context, View, is_ready};
-use crate::controller::{Action, Controller, Reconciler};
+pub use self::decoration::Decoration;
+pub use self::decorator::Decorator;
+pub use self::desired::Desired;
+pub use self::observed::Observed;
+pub use self::related::Related;
+pub(crate) use self::related::Relations;
+pub use self::rollout::Rollout;
+pub(crate) use self::rollout::{Seen, Step};
+pub use self::selector::Selector;
+use crate::context::Context;
+use crate::controller::{Action, Controller, Reconciler, Trigger};
 use crate::kind::{Defined, Key, Kind, Object};
 use crate::{Result, Verb};
-
-/// What is observed: the children the parent has, and a view of the kinds that were declared beside them.
-pub struct Observed<'a> {
-    children: BTreeMap<(Kind, Key), Arc<Cached>>,
-    related: &'a View,
-}
-
-impl Observed<'_> {
-    /// A child of that name, in the parent's namespace or in a given one.
-    ///
-    /// # Errors
-    /// When it can't be decoded.
-    pub fn child<K: Object>(&self, key: impl Into<Key>) -> Result<Option<K>, DecodeError> {
-        self.children.get(&(Kind::of::<K>(), key.into())).map(|child| child.decode()).transpose()
-    }
-
-    /// The children of a kind, by key.
-    ///
-    /// # Errors
-    /// When one can't be decoded.
-    pub fn children<K: Object>(&self) -> Result<Vec<K>, DecodeError> {
-        let kind = Kind::of::<K>();
-        let of_kind = self.children.iter().filter(|((known, _), _)| *known == kind);
-        of_kind.map(|(_, child)| child.decode()).collect()
-    }
-
-    /// How many children of all kinds there are.
-    pub fn count(&self) -> usize {
-        self.children.len()
-    }
-
-    /// How many of them are ready, by their conditions and replica counts.
-    pub fn ready(&self) -> usize {
-        self.children.values().filter(|child| is_ready(child)).count()
-    }
-
-    /// The cached objects of the kinds that the controller declares with `reads` or `watches`: Metacontroller's
-    /// related objects.
-    pub fn related(&self) -> &View {
-        self.related
-    }
-}
-
-/// What is wanted: children, a status, and when to look again.
-#[derive(Debug, Default)]
-pub struct Desired {
-    pub(crate) children: Children,
-    pub(crate) status: Option<Result<Value, serde_json::Error>>,
-    pub(crate) resync: Option<Duration>,
-    pub(crate) finalized: bool,
-}
-
-impl Desired {
-    /// Nothing: children that are there go.
-    pub fn new() -> Desired {
-        Desired::default()
-    }
-
-    /// Adds a child.
-    #[must_use]
-    pub fn with<K: Object>(mut self, child: K) -> Desired {
-        self.children.push(child);
-        self
-    }
-
-    /// Adds children.
-    #[must_use]
-    pub fn with_all<K: Object>(self, children: impl IntoIterator<Item = K>) -> Desired {
-        children.into_iter().fold(self, Desired::with)
-    }
-
-    /// The parent's status; fields that it leaves out go.
-    #[must_use]
-    pub fn status(mut self, status: impl Serialize) -> Desired {
-        self.status = Some(serde_json::to_value(status));
-        self
-    }
-
-    /// Looks again after this time even if nothing changes.
-    #[must_use]
-    pub fn resync_after(mut self, time: Duration) -> Desired {
-        self.resync = Some(time);
-        self
-    }
-
-    /// Says, in [`Composite::finalize`], that nothing is left to be done and the parent may go.
-    #[must_use]
-    pub fn finalized(mut self) -> Desired {
-        self.finalized = true;
-        self
-    }
-}
-
-/// How changes of children reach the cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rollout {
-    /// All at once.
-    #[default]
-    AllAtOnce,
-    /// Changed children one after another: so many at most may be changed and not ready at a time. New children
-    /// are made at once.
-    Rolling {
-        /// Children that may be not ready because of a change.
-        max_unavailable: usize,
-    },
-    /// Children are made and deleted, and never changed: a change applies to those made from then on.
-    OnDelete,
-}
-
-impl Rollout {
-    /// Which of the children that exist are left as they are for now, each told by whether it is ready and whether
-    /// it is to change. One that is not ready already may change: it can't become less available.
-    pub(crate) fn holds(self, children: &[(bool, bool)]) -> Vec<bool> {
-        let mut left = match self {
-            Rollout::AllAtOnce => return vec![false; children.len()],
-            Rollout::OnDelete => return children.iter().map(|(_, changes)| *changes).collect(),
-            Rollout::Rolling { max_unavailable } => {
-                let down = children.iter().filter(|(ready, _)| !ready).count();
-                max_unavailable.max(1).saturating_sub(down)
-            }
-        };
-        let hold = |(ready, changes): &(bool, bool)| {
-            if !changes || !ready {
-                return false;
-            }
-            let hold = left == 0;
-            left = left.saturating_sub(1);
-            hold
-        };
-        children.iter().map(hold).collect()
-    }
-}
 
 /// A controller whose whole logic is a pure function.
 ///
@@ -199,15 +83,30 @@ pub trait Composite: Send + Sync + 'static {
         Ok(if observed.count() == 0 { nothing.finalized() } else { nothing })
     }
 
-    /// How changes of children reach the cluster.
-    fn rollout(&self) -> Rollout {
+    /// What else the wish depends on: see [`Observed::related`]. It may depend on the parent alone. A change of what the
+    /// rules select has the parent looked at again, where the controller declares the kind with
+    /// [`relates`](Controller::relates).
+    fn related(&self, parent: &Self::Parent) -> Vec<Related> {
+        let _ = parent;
+        Vec::new()
+    }
+
+    /// How changes of children of a kind reach the cluster.
+    fn rollout(&self, children: &Kind) -> Rollout {
+        let _ = children;
         Rollout::AllAtOnce
+    }
+
+    /// How often every parent is looked at even if nothing changes; never by default.
+    fn resync(&self) -> Option<Duration> {
+        None
     }
 }
 
 impl Controller {
     /// A controller whose logic is a pure function. Declare the kinds of its children with
-    /// [`owns`](Controller::owns), and what else it looks at with `watches` or `reads`.
+    /// [`owns`](Controller::owns), what its wishes relate to with [`relates`](Controller::relates), and what else it
+    /// looks at with `watches` or `reads`.
     #[must_use]
     pub fn composite<C, By>(composite: C) -> Controller
     where
@@ -215,12 +114,34 @@ impl Controller {
         C::Parent: Defined<By>,
     {
         let finalizes = composite.finalizer().is_some();
-        let controller = Controller::new(Composed(composite));
+        let relations = Arc::<Relations>::default();
+        let mut controller = Controller::new(Composed { composite, relations: Arc::clone(&relations) });
+        controller.relations = relations;
         if finalizes { controller.writes::<C::Parent>([Verb::Patch]) } else { controller }
+    }
+
+    /// Reads a kind that a [`Composite`] or [`Decorator`] relates to, and runs for those objects whose
+    /// [`Related`] rules select what changes. A change costs a look at the rules of all objects.
+    #[must_use]
+    pub fn relates<K: Object>(self) -> Controller {
+        let (kind, relations) = (Kind::of::<K>(), Arc::clone(&self.relations));
+        let of = kind.clone();
+        self.trigger(Trigger::mapped_raw(
+            kind,
+            move |object, view| Ok(relations.concerned(&of, object, view)),
+        ))
     }
 }
 
-struct Composed<C>(C);
+/// The sooner of two times to look again.
+fn again(once: Option<Duration>, always: Option<Duration>) -> Action {
+    once.into_iter().chain(always).min().map_or_else(Action::done, Action::after)
+}
+
+struct Composed<C> {
+    composite: C,
+    relations: Arc<Relations>,
+}
 
 impl<C: Composite> Reconciler for Composed<C> {
     type Object = C::Parent;
@@ -228,12 +149,17 @@ impl<C: Composite> Reconciler for Composed<C> {
     fn reconcile(&self, parent: Arc<C::Parent>, cx: &Context) -> impl Future<Output = Result<Action>> + Send {
         self.sync(parent, cx)
     }
+
+    async fn deleted(&self, key: &Key, _: &Context) -> Result<Action> {
+        self.relations.relate(key, &[]);
+        Ok(Action::done())
+    }
 }
 
 impl<C: Composite> Composed<C> {
     async fn sync(&self, parent: Arc<C::Parent>, cx: &Context) -> Result<Action> {
         let deleting = parent.meta().deletion_timestamp.is_some();
-        let finalizer = self.0.finalizer();
+        let finalizer = self.composite.finalizer();
         let holds = |name: &str| parent.meta().finalizers.iter().flatten().any(|known| known == name);
         match finalizer {
             None if deleting => return Ok(Action::done()),
@@ -241,23 +167,27 @@ impl<C: Composite> Composed<C> {
             Some(name) if !deleting => cx.add_finalizer(&parent, name).await?,
             _ => {}
         }
+        let related = self.composite.related(&parent);
+        self.relations.relate(cx.key(), &related);
+        cx.caught_up(related.iter().flat_map(Related::kinds).collect()).await?;
         let desired = {
-            let children = cx.children_of(&*parent).await?;
-            let observed = Observed { children, related: cx.view() };
+            let children = cx.children_of(&*parent, None).await?;
+            let observed = Observed { children, related: &related, view: cx.view() };
             if deleting {
-                self.0.finalize(&parent, &observed)?
+                self.composite.finalize(&parent, &observed)?
             } else {
-                self.0.desired(&parent, &observed)?
+                self.composite.desired(&parent, &observed)?
             }
         };
-        let report = cx.apply_children(&parent, desired.children.rollout(self.0.rollout())).await?;
+        let children = desired.children.rollouts(|kind| self.composite.rollout(kind));
+        let report = cx.apply_children(&parent, children).await?;
         if let Some(status) = desired.status {
             cx.patch_status(&parent, status?).await?;
         }
         if let Some(name) = finalizer.filter(|_| deleting && desired.finalized && report.pruned() == 0) {
             cx.remove_finalizer(&parent, name).await?;
         }
-        Ok(desired.resync.map_or_else(Action::done, Action::after))
+        Ok(again(desired.resync, self.composite.resync()))
     }
 }
 
@@ -266,15 +196,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rolling_change_takes_down_no_more_than_it_may() {
-        let rolling = Rollout::Rolling { max_unavailable: 1 };
-        let (up, down, changed_up, changed_down) =
-            ((true, false), (false, false), (true, true), (false, true));
-        assert_eq!(rolling.holds(&[changed_up, changed_up, up]), [false, true, false]);
-        // One is down, for whatever reason: nothing else may go down, but what is down may change.
-        assert_eq!(rolling.holds(&[changed_up, down]), [true, false]);
-        assert_eq!(rolling.holds(&[changed_up, changed_down]), [true, false]);
-        assert_eq!(Rollout::OnDelete.holds(&[changed_up, up]), [true, false]);
-        assert_eq!(Rollout::AllAtOnce.holds(&[changed_up, changed_down]), [false, false]);
+    fn the_sooner_of_two_times_to_look_again_counts() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(again(seconds(5), seconds(60)), Action::after(Duration::from_secs(5)));
+        assert_eq!(again(seconds(90), seconds(60)), Action::after(Duration::from_secs(60)));
+        assert_eq!(again(None, seconds(60)), Action::after(Duration::from_secs(60)));
+        assert_eq!(again(None, None), Action::done());
     }
 }

@@ -2,7 +2,7 @@
 //! rest of the owner's children of those kinds deleted. Names come from the caller and decide what is
 //! the same child, so an operator that is killed at any moment finds its children again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -15,12 +15,14 @@ use super::drift::{Target, covers};
 use super::ready::is_ready;
 use super::{Context, wait};
 use crate::cache::Cached;
-use crate::composite::Rollout;
+use crate::composite::{Rollout, Seen, Step};
 use crate::kind::{Key, Kind, Object};
 use crate::{Error, Result};
 
 /// Requests of one call that are under way at once.
 const AT_ONCE: usize = 16;
+/// The annotation that tells a decorator's attachments from other children of their owner.
+const DECORATOR: &str = "kubewright.io/decorator";
 
 /// Children of several kinds. What is not among them goes, in every kind the controller owns.
 #[derive(Debug, Default)]
@@ -28,6 +30,9 @@ pub struct Children {
     children: Vec<(Kind, Result<Value, serde_json::Error>)>,
     kinds: Option<Vec<Kind>>,
     rollout: Rollout,
+    rollouts: Vec<(Kind, Rollout)>,
+    /// The decorator whose attachments they are; none for children of the owner's own controller.
+    decorator: Option<String>,
 }
 
 impl Children {
@@ -48,6 +53,33 @@ impl Children {
     pub fn rollout(mut self, rollout: Rollout) -> Children {
         self.rollout = rollout;
         self
+    }
+
+    /// The same for children of one kind.
+    #[must_use]
+    pub fn rollout_of<K: Object>(mut self, rollout: Rollout) -> Children {
+        self.rollouts.push((Kind::of::<K>(), rollout));
+        self
+    }
+
+    /// Each kind's own.
+    pub(crate) fn rollouts(mut self, of: impl Fn(&Kind) -> Rollout) -> Children {
+        let mut kinds: Vec<&Kind> = self.children.iter().map(|(kind, _)| kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        self.rollouts = kinds.into_iter().map(|kind| (kind.clone(), of(kind))).collect();
+        self
+    }
+
+    /// Attachments of a decorator.
+    pub(crate) fn attached_by(mut self, decorator: &str) -> Children {
+        self.decorator = Some(decorator.into());
+        self
+    }
+
+    fn rollout_for(&self, kind: &Kind) -> Rollout {
+        let own = self.rollouts.iter().rev().find(|(known, _)| known == kind);
+        own.map_or(self.rollout, |(_, rollout)| *rollout)
     }
 
     /// Adds a child.
@@ -86,6 +118,7 @@ pub struct ChildrenReport {
     children: Vec<Arc<Cached>>,
     written: usize,
     pruned: usize,
+    recreated: usize,
 }
 
 impl ChildrenReport {
@@ -104,9 +137,14 @@ impl ChildrenReport {
         self.written
     }
 
-    /// How many were deleted.
+    /// How many were deleted because nobody wishes for them.
     pub fn pruned(&self) -> usize {
         self.pruned
+    }
+
+    /// How many were deleted to be made anew, as a [`Rollout`] wants it.
+    pub fn recreated(&self) -> usize {
+        self.recreated
     }
 
     /// The children as they are now.
@@ -120,6 +158,8 @@ struct OwnerOf {
     kind: Kind,
     key: Key,
     uid: String,
+    /// The decorator that attaches, if it is not the owner's own controller.
+    decorator: Option<String>,
 }
 
 impl Context {
@@ -144,16 +184,17 @@ impl Context {
             kind: Kind::of::<K>(),
             key: Key::of(&**owner),
             uid: owner.meta().uid.clone().unwrap_or_default(),
+            decorator: children.decorator.clone(),
         };
         async move { self.apply_all(&owner, children).await }
     }
 
-    async fn apply_all(&self, owner: &OwnerOf, children: Children) -> Result<ChildrenReport> {
+    async fn apply_all(&self, owner: &OwnerOf, mut children: Children) -> Result<ChildrenReport> {
         let mut wishes = Vec::with_capacity(children.children.len());
-        for (kind, child) in children.children {
+        for (kind, child) in std::mem::take(&mut children.children) {
             wishes.push(owner.adopt(kind, child?)?);
         }
-        let kinds = children.kinds.unwrap_or_else(|| self.scoped.owned.clone());
+        let kinds = children.kinds.take().unwrap_or_else(|| self.scoped.owned.clone());
         let mut to_sync: Vec<&Kind> =
             kinds.iter().chain(wishes.iter().map(|(target, _)| &target.kind)).collect();
         to_sync.sort_unstable();
@@ -163,16 +204,17 @@ impl Context {
         }
         let wanted: HashSet<(Kind, Key)> =
             wishes.iter().map(|(target, _)| (target.kind.clone(), target.key.clone())).collect();
-        let held = self.held_back(owner, children.rollout, &wishes)?;
+        let steps = self.steps(owner, &children, &wishes)?;
+        let mut report = ChildrenReport::default();
+        report.recreated = steps.values().filter(|step| **step == Step::Recreate).count();
         let applied: Vec<Option<(Arc<Cached>, bool)>> = stream::iter(wishes)
             .map(|(target, wish)| {
-                let hold = held.contains(&target);
-                self.apply_child(owner, target, wish, hold)
+                let step = steps.get(&target).copied().unwrap_or(Step::Apply);
+                self.apply_child(owner, target, wish, step)
             })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let mut report = ChildrenReport::default();
         for (child, written) in applied.into_iter().flatten() {
             report.written += usize::from(written);
             report.children.push(child);
@@ -184,9 +226,7 @@ impl Context {
             surplus.extend(
                 owned
                     .into_iter()
-                    .filter(|child| {
-                        child.controller().is_some_and(|controller| *controller.uid == *owner.uid)
-                    })
+                    .filter(|child| is_child(child, &owner.uid, owner.decorator.as_deref()))
                     .filter(|child| {
                         !child.is_deleting() && !wanted.contains(&(kind.clone(), child.key().clone()))
                     })
@@ -207,40 +247,51 @@ impl Context {
         Ok(report)
     }
 
-    /// The children that a rollout leaves as they are for now.
-    fn held_back(
+    /// What is to be done about the children whose kind isn't changed all at once.
+    fn steps(
         &self,
         owner: &OwnerOf,
-        rollout: Rollout,
+        children: &Children,
         wishes: &[(Target, Value)],
-    ) -> Result<HashSet<Target>> {
-        if rollout == Rollout::AllAtOnce {
-            return Ok(HashSet::new());
-        }
-        let mut existing = Vec::new();
+    ) -> Result<HashMap<Target, Step>> {
+        let mut by_kind: BTreeMap<&Kind, Vec<(&Target, Seen)>> = BTreeMap::new();
         for (target, wish) in wishes {
-            let Some(cached) = self.scoped.view.declared(&target.kind)?.get(&target.key) else { continue };
-            let covered =
-                || serde_json::from_slice(cached.json()).is_ok_and(|actual: Value| covers(wish, &actual));
-            let changes = !self.scoped.memory.is_applied(&owner.key, target, wish, &cached) && !covered();
-            existing.push((target, is_ready(&cached), changes));
+            if children.rollout_for(&target.kind) == Rollout::AllAtOnce {
+                continue;
+            }
+            let cached = self.scoped.view.declared(&target.kind)?.get(&target.key);
+            let seen = cached.map_or(Seen { exists: false, ready: false, changes: true }, |cached| Seen {
+                exists: true,
+                ready: is_ready(&cached),
+                changes: self.differs(owner, target, wish, &cached),
+            });
+            by_kind.entry(&target.kind).or_default().push((target, seen));
         }
-        let states: Vec<(bool, bool)> =
-            existing.iter().map(|(_, ready, changes)| (*ready, *changes)).collect();
-        let held = rollout.holds(&states);
-        Ok(existing
-            .iter()
-            .zip(held)
-            .filter(|(_, held)| *held)
-            .map(|((target, ..), _)| (*target).clone())
-            .collect())
+        let mut steps = HashMap::new();
+        for (kind, children_of_kind) in by_kind {
+            let seen: Vec<Seen> = children_of_kind.iter().map(|(_, seen)| *seen).collect();
+            let decided = children.rollout_for(kind).steps(&seen);
+            steps.extend(children_of_kind.iter().map(|(target, _)| (*target).clone()).zip(decided));
+        }
+        Ok(steps)
     }
 
-    /// All objects that an owner controls, of every kind that is declared with `owns`.
-    pub(crate) fn children_of<K: Object>(
-        &self,
+    /// Whether a child is another than wished for: the wish has changed, or others have changed what it says.
+    fn differs(&self, owner: &OwnerOf, target: &Target, wish: &Value, cached: &Cached) -> bool {
+        let covered =
+            || serde_json::from_slice(cached.json()).is_ok_and(|actual: Value| covers(wish, &actual));
+        let memory = &self.scoped.memory;
+        memory.was_another(&owner.key, target, wish, cached)
+            || (!memory.is_applied(&owner.key, target, wish, cached) && !covered())
+    }
+
+    /// All objects that an owner controls, of every kind that is declared with `owns`: those that a decorator attached,
+    /// or those of the owner's own controller.
+    pub(crate) fn children_of<'a, K: Object>(
+        &'a self,
         owner: &K,
-    ) -> impl Future<Output = Result<BTreeMap<(Kind, Key), Arc<Cached>>>> + Send {
+        decorator: Option<&'a str>,
+    ) -> impl Future<Output = Result<BTreeMap<(Kind, Key), Arc<Cached>>>> + Send + use<'a, K> {
         let uid = owner.meta().uid.clone().unwrap_or_default();
         async move {
             let mut children = BTreeMap::new();
@@ -248,10 +299,7 @@ impl Context {
                 let informer = self.scoped.view.declared(kind)?;
                 wait(informer, None).await?;
                 let found: Vec<Arc<Cached>> = informer.read(|store| {
-                    let owned = store
-                        .owned_by(&uid)
-                        .filter(|child| child.controller().is_some_and(|controller| *controller.uid == *uid));
-                    owned.collect()
+                    store.owned_by(&uid).filter(|child| is_child(child, &uid, decorator)).collect()
                 });
                 children.extend(found.into_iter().map(|child| ((kind.clone(), child.key().clone()), child)));
             }
@@ -265,7 +313,7 @@ impl Context {
         owner: &OwnerOf,
         target: Target,
         wish: Value,
-        hold: bool,
+        step: Step,
     ) -> Result<Option<(Arc<Cached>, bool)>> {
         let cached = self.scoped.view.following(&target.kind, target.key.namespace())?.get(&target.key);
         if let Some(cached) = &cached {
@@ -276,25 +324,39 @@ impl Context {
                     controller: format!("{}/{}", other.kind, other.name),
                 });
             }
+            if decorator_of(cached).as_deref() != owner.decorator.as_deref() {
+                let other = decorator_of(cached);
+                return Err(Error::ChildOfAnother {
+                    kind: target.kind.kind.clone(),
+                    child: target.key.clone(),
+                    controller: other.map_or_else(
+                        || format!("the controller of {}/{}", owner.kind.kind, owner.key.name()),
+                        |other| format!("the decorator {other}"),
+                    ),
+                });
+            }
             if cached.is_deleting() {
                 return Ok(None);
             }
-            if hold || self.scoped.memory.is_applied(&owner.key, &target, &wish, cached) {
+            if step == Step::Recreate {
+                self.delete_cached(&target.kind, cached).await?;
+                return Ok(None);
+            }
+            if step == Step::Leave || self.scoped.memory.is_applied(&owner.key, &target, &wish, cached) {
                 return Ok(Some((Arc::clone(cached), false)));
             }
         }
-        let result = Arc::new(self.apply_value(&target, &wish).await?);
+        let result = Arc::new(self.apply_value(&self.scoped.manager, &target, &wish).await?);
         let changed = cached.is_none_or(|cached| cached.resource_version() != result.resource_version());
         self.scoped.memory.applied(&owner.key, target, &wish, &result);
         Ok(Some((result, changed)))
     }
 
     /// Server-side apply of a whole object or its status; the object as the server keeps it.
-    pub(super) async fn apply_value(&self, target: &Target, wish: &Value) -> Result<Cached> {
+    pub(super) async fn apply_value(&self, manager: &str, target: &Target, wish: &Value) -> Result<Cached> {
         let path = target.kind.object_path(&target.key);
         let subresource = if target.status { "/status" } else { "" };
-        let manager =
-            percent_encoding::utf8_percent_encode(&self.scoped.manager, percent_encoding::NON_ALPHANUMERIC);
+        let manager = percent_encoding::utf8_percent_encode(manager, percent_encoding::NON_ALPHANUMERIC);
         let request = Request::patch(format!("{path}{subresource}?fieldManager={manager}&force=true"))
             .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
             .header(http::header::ACCEPT, "application/json")
@@ -334,7 +396,7 @@ impl Context {
         let mut wish = serde_json::to_value(object)?;
         complete(&mut wish, &kind);
         let target = Target { kind, key: Key::of(object), status: false };
-        Ok(Arc::new(self.apply_value(&target, &wish).await?.decode()?))
+        Ok(Arc::new(self.apply_value(&self.scoped.manager, &target, &wish).await?.decode()?))
     }
 }
 
@@ -374,8 +436,26 @@ impl OwnerOf {
             }
             None => child["metadata"]["ownerReferences"] = json!([owner]),
         }
+        if let Some(decorator) = &self.decorator {
+            child["metadata"]["annotations"][DECORATOR] = json!(decorator);
+        }
         Ok((Target { kind, key, status: false }, child))
     }
+}
+
+/// The decorator that attached an object, if one did.
+fn decorator_of(object: &Cached) -> Option<String> {
+    // Most objects have no annotations, and most others not this one.
+    if object.annotation_bytes().is_empty() {
+        return None;
+    }
+    object.annotations().remove(DECORATOR)
+}
+
+/// Whether an owner controls an object that its own controller made, or that a decorator attached.
+fn is_child(object: &Cached, owner: &str, decorator: Option<&str>) -> bool {
+    object.controller().is_some_and(|controller| *controller.uid == *owner)
+        && decorator_of(object).as_deref() == decorator
 }
 
 /// Puts in what an apply needs and takes out what it must not have.
@@ -409,7 +489,7 @@ mod tests {
             plural: "sets".into(),
             namespaced: true,
         };
-        OwnerOf { kind, key: Key::new("n", "s"), uid: "u".into() }
+        OwnerOf { kind, key: Key::new("n", "s"), uid: "u".into(), decorator: None }
     }
 
     fn pod(metadata: Value) -> (Kind, Value) {
@@ -430,6 +510,28 @@ mod tests {
                     "controller": true, "blockOwnerDeletion": true}]},
             })
         );
+    }
+
+    #[test]
+    fn what_a_decorator_attaches_is_told_from_other_children() {
+        let attached = OwnerOf { decorator: Some("op/d".into()), ..owner() };
+        let (kind, child) = pod(json!({"name": "p", "annotations": {"a": "b"}}));
+        let (_, wish) = attached.adopt(kind, child).unwrap();
+        assert_eq!(wish["metadata"]["annotations"], json!({"a": "b", "kubewright.io/decorator": "op/d"}));
+        let cached = Cached::read(wish.to_string().as_bytes(), &Kind::of::<Pod>()).unwrap();
+        let of = |decorator| is_child(&cached, "u", decorator);
+        assert_eq!([of(Some("op/d")), of(Some("op/e")), of(None)], [true, false, false]);
+        let (kind, child) = pod(json!({"name": "p"}));
+        let (_, wish) = owner().adopt(kind, child).unwrap();
+        let own = Cached::read(wish.to_string().as_bytes(), &Kind::of::<Pod>()).unwrap();
+        assert!(is_child(&own, "u", None) && !is_child(&own, "u", Some("op/d")));
+    }
+
+    #[test]
+    fn each_kind_may_have_its_rollout() {
+        let children = Children::new().rollout(Rollout::OnDelete).rollout_of::<Pod>(Rollout::Recreate);
+        assert_eq!(children.rollout_for(&Kind::of::<Pod>()), Rollout::Recreate);
+        assert_eq!(children.rollout_for(&owner().kind), Rollout::OnDelete);
     }
 
     #[test]

@@ -51,6 +51,18 @@ impl Memory {
         covered
     }
 
+    /// Whether what was applied last to this very object was another wish.
+    pub(crate) fn was_another(&self, owner: &Key, target: &Target, wish: &Value, cached: &Cached) -> bool {
+        let memory = self.0.lock();
+        let last = memory.get(owner).and_then(|targets| targets.get(target));
+        last.is_some_and(|last| last.uid == hash_of(cached.uid().as_bytes()) && last.hash != hash(wish))
+    }
+
+    /// Whether anything is known to have been applied.
+    pub(crate) fn knows(&self, owner: &Key, target: &Target) -> bool {
+        self.0.lock().get(owner).is_some_and(|targets| targets.contains_key(target))
+    }
+
     /// Remembers an apply and the object it led to.
     pub(crate) fn applied(&self, owner: &Key, target: Target, wish: &Value, result: &Cached) {
         let last = Last {
@@ -150,6 +162,9 @@ mod tests {
         memory.applied(&owner, target(), &before, &cached(5, "a", &labels));
         let after = json!({"metadata": {"name": "p", "labels": {"a": "1"}}});
         assert!(!memory.is_applied(&owner, &target(), &after, &cached(5, "a", &labels)));
+        assert!(memory.was_another(&owner, &target(), &after, &cached(5, "a", &labels)));
+        assert!(!memory.was_another(&owner, &target(), &before, &cached(9, "a", &labels)));
+        assert!(memory.knows(&owner, &target()) && !memory.knows(&"other".into(), &target()));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod children;
 mod drift;
 mod events;
 mod finalizer;
+mod metadata;
 mod ready;
 mod status;
 mod view;
@@ -26,6 +27,7 @@ pub use self::children::{Children, ChildrenReport, IntoChildren};
 use self::drift::Memory;
 pub use self::events::Event;
 pub(crate) use self::events::Recorder;
+pub(crate) use self::metadata::Marks;
 pub(crate) use self::ready::is_ready;
 pub use self::view::{Listed, View};
 use crate::cache::{Cached, Informer};
@@ -209,6 +211,14 @@ impl Context {
     /// When it declares nothing for a cluster of that name.
     pub fn cluster(&self, name: &str) -> Result<Access> {
         self.scoped.elsewhere(name)
+    }
+
+    /// Waits until the cache shows this process's own writes to these kinds.
+    pub(crate) async fn caught_up(&self, kinds: Vec<Kind>) -> Result {
+        for kind in kinds {
+            wait(self.scoped.view.declared(&kind)?, None).await?;
+        }
+        Ok(())
     }
 
     /// Records an event about an object (events.k8s.io/v1). Returns at once; repeated events are counted in

@@ -18,6 +18,16 @@ impl Context {
     /// # Errors
     /// When the API server refuses it.
     pub async fn patch_status<K: Object, S: Serialize>(&self, object: &Arc<K>, status: S) -> Result {
+        self.report_status(&self.scoped.manager, object, status).await
+    }
+
+    /// The same as another field manager, whose part of the status alone it is.
+    pub(crate) async fn report_status<K: Object, S: Serialize>(
+        &self,
+        manager: &str,
+        object: &Arc<K>,
+        status: S,
+    ) -> Result {
         let kind = Kind::of::<K>();
         let key = Key::of(&**object);
         let mut status = serde_json::to_value(status)?;
@@ -47,7 +57,7 @@ impl Context {
                 return Ok(());
             }
         }
-        match self.apply_value(&target, &wish).await {
+        match self.apply_value(manager, &target, &wish).await {
             Ok(result) => self.scoped.memory.applied(&key, target, &wish, &result),
             // Gone meanwhile, or another object of that name by now: there is nobody to report of.
             Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => {}

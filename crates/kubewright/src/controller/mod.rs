@@ -4,7 +4,9 @@
 mod day;
 mod external;
 mod lead;
+mod predicate;
 mod raw;
+mod reason;
 mod runner;
 mod trigger;
 
@@ -20,13 +22,16 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 
 pub use self::external::External;
 pub(crate) use self::lead::Lead;
+pub use self::predicate::Predicate;
 pub use self::raw::RawReconciler;
+pub use self::reason::Reason;
 pub(crate) use self::runner::Runner;
+pub use self::trigger::Trigger;
 pub(crate) use self::trigger::panic_message;
-pub use self::trigger::{Predicate, Reason, Trigger};
 use crate::Result;
 use crate::cache::{Cached, Index};
 use crate::client::{Permit, Permits, Verb};
+use crate::composite::Relations;
 use crate::context::{Context, Uses, View};
 use crate::kind::{Defined, Key, Kind, Object};
 use crate::queue::{Priority, RateLimit, Tenants};
@@ -136,6 +141,8 @@ pub struct Controller {
     pub(crate) externals: Vec<External>,
     /// What it does in other clusters, by their names.
     pub(crate) elsewhere: BTreeMap<String, Uses>,
+    /// What its objects' wishes depend on, where it is a pure controller.
+    pub(crate) relations: Arc<Relations>,
 }
 
 const READ: [Verb; 3] = [Verb::Get, Verb::List, Verb::Watch];
@@ -178,6 +185,7 @@ impl Controller {
             timeout: Duration::from_secs(300),
             every_replica: false,
             externals: Vec::new(),
+            relations: Arc::default(),
             elsewhere: BTreeMap::new(),
             kind: kind.clone(),
         };

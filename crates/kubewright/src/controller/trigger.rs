@@ -1,13 +1,13 @@
-//! What makes a controller look at an object: a kind to follow, a way from its objects to keys, and a
-//! predicate. One value describes each; routing functions of users may fail or panic without harm.
+//! What makes a controller look at an object: a kind to follow, and a way from its objects to keys. Routing functions of
+//! users may fail or panic without harm.
 
 use std::fmt;
-use std::ops::Not;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::Predicate;
 use crate::Result;
-use crate::cache::{Cached, Delta, What};
+use crate::cache::{Cached, Delta};
 use crate::context::View;
 use crate::kind::{Key, Kind, Object};
 use crate::queue::Priority;
@@ -196,130 +196,13 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
-/// A condition on changes. Nothing is filtered unless one is set.
-#[derive(Clone)]
-pub struct Predicate(Arc<dyn Fn(&Delta) -> bool + Send + Sync>);
-
-impl Predicate {
-    /// A condition of one's own.
-    pub fn new(passes: impl Fn(&Delta) -> bool + Send + Sync + 'static) -> Predicate {
-        Predicate(Arc::new(passes))
-    }
-
-    /// Updates that changed `metadata.generation`: the spec, and the mark of deletion, but no status.
-    pub fn generation_changed() -> Predicate {
-        Predicate::on_update(|before, now| before.generation() != now.generation())
-    }
-
-    /// Updates that changed labels.
-    pub fn labels_changed() -> Predicate {
-        Predicate::on_update(|before, now| {
-            before.label_bytes() != now.label_bytes() && before.labels() != now.labels()
-        })
-    }
-
-    /// Updates that changed annotations.
-    pub fn annotations_changed() -> Predicate {
-        Predicate::on_update(|before, now| {
-            before.annotation_bytes() != now.annotation_bytes() && before.annotations() != now.annotations()
-        })
-    }
-
-    fn on_update(changed: impl Fn(&Cached, &Cached) -> bool + Send + Sync + 'static) -> Predicate {
-        Predicate::new(move |delta| match (delta.what, &delta.before) {
-            (What::Updated, Some(before)) => changed(before, &delta.object),
-            _ => true,
-        })
-    }
-
-    /// Either condition.
-    #[must_use]
-    pub fn or(self, other: Predicate) -> Predicate {
-        Predicate::new(move |delta| self.passes(delta) || other.passes(delta))
-    }
-
-    /// Both conditions.
-    #[must_use]
-    pub fn and(self, other: Predicate) -> Predicate {
-        Predicate::new(move |delta| self.passes(delta) && other.passes(delta))
-    }
-
-    /// Whether a change passes.
-    pub fn passes(&self, delta: &Delta) -> bool {
-        (self.0)(delta)
-    }
-}
-
-impl Not for Predicate {
-    type Output = Predicate;
-
-    /// The opposite: `!Predicate::generation_changed()`.
-    fn not(self) -> Predicate {
-        Predicate::new(move |delta| !self.passes(delta))
-    }
-}
-
-impl fmt::Debug for Predicate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Predicate")
-    }
-}
-
-/// Why an object is reconciled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// An object was found by a list.
-    Listed(String, Key),
-    /// An object appeared.
-    Added(String, Key),
-    /// An object changed.
-    Updated(String, Key),
-    /// An object is gone.
-    Deleted(String, Key),
-    /// Something outside of the cluster said so; see [`External`](super::External).
-    External(String),
-    /// The last reconciliation asked to run again.
-    Requeued,
-    /// The last reconciliation failed.
-    Retried,
-}
-
-impl Reason {
-    pub(crate) fn of(delta: &Delta, trigger: &Trigger) -> Reason {
-        let kind = match &trigger.cluster {
-            None => trigger.kind.kind.clone(),
-            Some(cluster) => format!("{cluster}: {}", trigger.kind.kind),
-        };
-        let key = delta.object.key().clone();
-        match delta.what {
-            What::Added | What::Updated if delta.initial => Reason::Listed(kind, key),
-            What::Added => Reason::Added(kind, key),
-            What::Updated => Reason::Updated(kind, key),
-            What::Deleted => Reason::Deleted(kind, key),
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Listed(kind, key) => write!(f, "{kind} {key} listed"),
-            Reason::Added(kind, key) => write!(f, "{kind} {key} added"),
-            Reason::Updated(kind, key) => write!(f, "{kind} {key} updated"),
-            Reason::Deleted(kind, key) => write!(f, "{kind} {key} deleted"),
-            Reason::External(why) => f.write_str(why),
-            Reason::Requeued => f.write_str("requeued"),
-            Reason::Retried => f.write_str("retried"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::apps::v1::ReplicaSet;
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
+    use crate::cache::What;
 
     fn pod(owner: &str, generation: i64) -> Arc<Cached> {
         let text = format!(
@@ -364,19 +247,5 @@ mod tests {
         assert_eq!(urgency(pods()), [Priority::LIVE, Priority::LOW]);
         assert_eq!(urgency(pods().priority(Priority(9))), [Priority(9), Priority::LOW]);
         assert_eq!(urgency(pods().priority(Priority(-500))), [Priority(-500), Priority(-500)]);
-    }
-
-    #[test]
-    fn predicates_filter_updates_only() {
-        let trigger = Trigger::itself::<Pod>().when(Predicate::generation_changed());
-        assert!(route(&trigger, &update(pod("a", 1), pod("a", 1))).is_empty());
-        assert_eq!(route(&trigger, &update(pod("a", 1), pod("a", 2))).len(), 1);
-        let added = Delta { what: What::Added, object: pod("a", 1), before: None, initial: false };
-        assert_eq!(route(&trigger, &added).len(), 1);
-        let either = Predicate::labels_changed().or(Predicate::generation_changed());
-        assert!(either.passes(&update(pod("a", 1), pod("a", 2))));
-        let both = Predicate::generation_changed().and(!Predicate::labels_changed());
-        assert!(both.passes(&update(pod("a", 1), pod("a", 2))));
-        assert!(!both.passes(&update(pod("a", 1), pod("a", 1))));
     }
 }

@@ -1,0 +1,226 @@
+//! Pure controllers, composites and decorators, with the rights that their manifests grant.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use kubewright::composite::{
+    Composite, Decoration, Decorator, Desired, Observed, Related, Rollout, Selector,
+};
+use kubewright::{Controller, Kind, Operator};
+use kubewright_testing::{BoxError, TestCluster, eventually};
+use serde_json::{Value, json};
+
+const EXPOSE: &str = "example.com/expose";
+const FINALIZER: &str = "example.com/exposer";
+
+/// Attaches a ConfigMap that can't be changed to each StatefulSet that asks for it, and says so on the set.
+struct Exposer;
+
+impl Decorator for Exposer {
+    type Target = StatefulSet;
+
+    fn name(&self) -> &str {
+        "exposer"
+    }
+
+    fn selector(&self) -> Selector {
+        Selector::everything().labels("app=web").annotations(EXPOSE)
+    }
+
+    fn desired(&self, set: &StatefulSet, observed: &Observed<'_>) -> kubewright::Result<Decoration> {
+        let mut map = ConfigMap::default();
+        map.metadata.name = Some(format!("{}-exposed", set.name_any()));
+        map.data = Some([("as".to_owned(), set.annotations()[EXPOSE].clone())].into());
+        map.immutable = Some(true);
+        let wanted = Decoration::new()
+            .attach(map)
+            .label("exposed", "yes")
+            .without_label("hidden")
+            .annotation("example.com/exposed-as", set.annotations()[EXPOSE].clone());
+        let settings = observed.related::<ConfigMap>()?;
+        Ok(match settings.first().and_then(|settings| settings.data.as_ref()?.get("tier").cloned()) {
+            Some(tier) => wanted.label("tier", tier),
+            None => wanted,
+        })
+    }
+
+    fn finalizer(&self) -> Option<&str> {
+        Some(FINALIZER)
+    }
+
+    fn related(&self, _: &StatefulSet) -> Vec<Related> {
+        vec![Related::of::<ConfigMap>().in_namespaces("settings=true").named(["settings"])]
+    }
+
+    fn rollout(&self, _: &Kind) -> Rollout {
+        Rollout::Recreate
+    }
+}
+
+fn exposer() -> Operator {
+    let controller = Controller::decorator(Exposer).owns::<ConfigMap>();
+    Operator::new("op").controller(controller.relates::<ConfigMap>().relates::<Namespace>())
+}
+
+fn set(name: &str, annotations: Value) -> StatefulSet {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"app": "web", "hidden": "yes"}, "annotations": annotations},
+        "spec": {"serviceName": name, "selector": {"matchLabels": {"app": name}}, "template": {
+            "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "nginx:1"}]}}},
+    }))
+    .unwrap()
+}
+
+fn map(name: &str, data: Value) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name}, "data": data})).unwrap()
+}
+
+async fn annotate(sets: &Api<StatefulSet>, name: &str, value: Value) -> Result<(), BoxError> {
+    let patch = json!({"metadata": {"annotations": {EXPOSE: value}}});
+    sets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decorator_adds_to_what_its_selector_chooses_and_takes_it_back_when_it_does_no_more()
+-> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let _operator = cluster.run(exposer()).await?;
+    let sets: Api<StatefulSet> = Api::default_namespaced(cluster.client());
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    sets.create(&PostParams::default(), &set("quiet", json!({}))).await?;
+    let web = sets.create(&PostParams::default(), &set("web", json!({EXPOSE: "first"}))).await?;
+    // The set's own controller has a child of the same kind.
+    let mut own = map("own", json!({}));
+    own.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "apps/v1".into(),
+        kind: "StatefulSet".into(),
+        name: "web".into(),
+        uid: web.uid().unwrap(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }]);
+    maps.create(&PostParams::default(), &own).await?;
+
+    eventually!(cluster, "the set is decorated", sets.get("web").await?.labels().contains_key("exposed"));
+    let web = sets.get("web").await?;
+    assert_eq!(web.annotations()["example.com/exposed-as"], "first");
+    assert_eq!(web.finalizers(), [FINALIZER]);
+    let attached = maps.get("web-exposed").await?;
+    assert_eq!(attached.owner_references()[0].uid, web.uid().unwrap());
+    assert_eq!(attached.annotations()["kubewright.io/decorator"], "op/exposer");
+    eventually!(cluster, "a label of others goes", !sets.get("web").await?.labels().contains_key("hidden"));
+    let quiet = sets.get("quiet").await?;
+    assert!(quiet.finalizers().is_empty() && quiet.labels()["hidden"] == "yes");
+
+    annotate(&sets, "web", Value::Null).await?;
+    eventually!(cluster, "the set is left alone", sets.get("web").await?.finalizers().is_empty());
+    let web = sets.get("web").await?;
+    assert!(
+        !web.labels().contains_key("exposed") && !web.annotations().contains_key("example.com/exposed-as")
+    );
+    assert_eq!(web.labels()["app"], "web");
+    assert!(maps.get_opt("web-exposed").await?.is_none());
+    assert!(maps.get_opt("own").await?.is_some(), "another's child is no attachment");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_attachment_that_cannot_be_changed_is_recreated_and_goes_before_its_object() -> Result<(), BoxError>
+{
+    let cluster = TestCluster::api_server_only().await?;
+    let _operator = cluster.run(exposer()).await?;
+    let sets: Api<StatefulSet> = Api::default_namespaced(cluster.client());
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    sets.create(&PostParams::default(), &set("web", json!({EXPOSE: "first"}))).await?;
+    eventually!(cluster, "the attachment is there", maps.get_opt("web-exposed").await?.is_some());
+    let first = maps.get("web-exposed").await?;
+    annotate(&sets, "web", json!("second")).await?;
+    eventually!(
+        cluster,
+        "the attachment is another",
+        maps.get_opt("web-exposed").await?.is_some_and(|map| map.uid() != first.uid())
+    );
+    assert_eq!(maps.get("web-exposed").await?.data.unwrap()["as"], "second");
+
+    sets.delete("web", &DeleteParams::default()).await?;
+    eventually!(cluster, "the set goes", sets.get_opt("web").await?.is_none());
+    assert!(maps.get_opt("web-exposed").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_what_an_object_relates_to_has_it_looked_at_again() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let _operator = cluster.run(exposer()).await?;
+    let sets: Api<StatefulSet> = Api::default_namespaced(cluster.client());
+    sets.create(&PostParams::default(), &set("web", json!({EXPOSE: "first"}))).await?;
+    eventually!(cluster, "the set is decorated", sets.get("web").await?.labels().contains_key("exposed"));
+    let elsewhere = cluster.namespace("elsewhere").await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(elsewhere.client());
+    maps.create(&PostParams::default(), &map("settings", json!({"tier": "gold"}))).await?;
+    // The namespace is chosen only now.
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    let chosen = json!({"metadata": {"labels": {"settings": "true"}}});
+    namespaces.patch(elsewhere.name(), &PatchParams::default(), &Patch::Merge(chosen)).await?;
+    let tier = async || Ok::<_, BoxError>(sets.get("web").await?.labels().get("tier").cloned());
+    eventually!(cluster, "the settings are seen", tier().await?.as_deref() == Some("gold"));
+    let change = json!({"data": {"tier": "silver"}});
+    maps.patch("settings", &PatchParams::default(), &Patch::Merge(change)).await?;
+    eventually!(cluster, "their change is seen", tier().await?.as_deref() == Some("silver"));
+    maps.delete("settings", &DeleteParams::default()).await?;
+    eventually!(cluster, "that they are gone is seen", tier().await?.is_none());
+    Ok(())
+}
+
+/// Copies the settings of a namespace that the parent names into the parent's own: Metacontroller's GlobalConfigMap.
+struct Propagates;
+
+impl Composite for Propagates {
+    type Parent = Namespace;
+
+    fn desired(&self, namespace: &Namespace, observed: &Observed<'_>) -> kubewright::Result<Desired> {
+        let copies = observed.related::<ConfigMap>()?.into_iter().map(|source| {
+            let mut copy = ConfigMap { data: source.data.clone(), ..ConfigMap::default() };
+            copy.metadata.name = Some(source.name_any());
+            copy.metadata.namespace = Some(namespace.name_any());
+            copy
+        });
+        Ok(Desired::new().with_all(copies))
+    }
+
+    fn related(&self, namespace: &Namespace) -> Vec<Related> {
+        let from = namespace.annotations().get("example.com/settings-of");
+        from.into_iter()
+            .map(|from| Related::of::<ConfigMap>().in_namespace(from).labels("propagate=true"))
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_composite_follows_the_related_objects_that_its_parent_names() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let controller = Controller::composite(Propagates).owns::<ConfigMap>().relates::<ConfigMap>();
+    let _operator = cluster.run(Operator::new("op").controller(controller)).await?;
+    let (from, to) = (cluster.namespace("from").await?, cluster.namespace("to").await?);
+    let sources: Api<ConfigMap> = Api::default_namespaced(from.client());
+    let copies: Api<ConfigMap> = Api::default_namespaced(to.client());
+    let names = json!({"metadata": {"annotations": {"example.com/settings-of": from.name()}}});
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    namespaces.patch(to.name(), &PatchParams::default(), &Patch::Merge(names)).await?;
+    let mut source = map("colours", json!({"sky": "blue"}));
+    sources.create(&PostParams::default(), &source).await?;
+    source.metadata.labels = Some([("propagate".to_owned(), "true".to_owned())].into());
+    sources.patch("colours", &PatchParams::default(), &Patch::Merge(&source)).await?;
+    let copied = async || Ok::<_, BoxError>(copies.get_opt("colours").await?.and_then(|copy| copy.data));
+    eventually!(cluster, "the copy is there", copied().await?.is_some_and(|data| data["sky"] == "blue"));
+    let change = json!({"data": {"sky": "grey"}});
+    sources.patch("colours", &PatchParams::default(), &Patch::Merge(change)).await?;
+    eventually!(cluster, "the copy follows", copied().await?.is_some_and(|data| data["sky"] == "grey"));
+    let hidden = json!({"metadata": {"labels": {"propagate": null}}});
+    sources.patch("colours", &PatchParams::default(), &Patch::Merge(hidden)).await?;
+    eventually!(cluster, "the copy goes", copied().await?.is_none());
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Labels and annotations on an object that is somebody else's: those of one writer, applied under its own name so that
+//! what it no longer wants goes, and everybody else's stays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::Request;
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use super::drift::Target;
+use crate::cache::Cached;
+use crate::kind::{Key, Kind, Object};
+use crate::{Error, Result};
+
+/// What a writer wants of an object's labels and annotations; `None` wants a name gone, whoever set it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) labels: BTreeMap<String, Option<String>>,
+    pub(crate) annotations: BTreeMap<String, Option<String>>,
+}
+
+impl Marks {
+    /// What is to be applied to an object; without anything to set it takes back what was set.
+    fn wish(&self, kind: &Kind, key: &Key, uid: Option<&str>) -> Value {
+        let set = |names: &BTreeMap<String, Option<String>>| -> Map<String, Value> {
+            let values =
+                names.iter().filter_map(|(name, value)| Some((name.clone(), json!(value.as_ref()?))));
+            values.collect()
+        };
+        let mut metadata = json!({"name": key.name(), "uid": uid});
+        if let Some(namespace) = key.namespace() {
+            metadata["namespace"] = json!(namespace);
+        }
+        for (field, names) in [("labels", set(&self.labels)), ("annotations", set(&self.annotations))] {
+            if !names.is_empty() {
+                metadata[field] = names.into();
+            }
+        }
+        json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": metadata})
+    }
+
+    fn sets_nothing(&self) -> bool {
+        self.labels.values().chain(self.annotations.values()).all(Option::is_none)
+    }
+
+    /// A merge patch that takes away what is to be gone and is there.
+    fn removal(&self, object: &Cached) -> Option<Value> {
+        let gone = |names: &BTreeMap<String, Option<String>>, there: BTreeMap<String, String>| {
+            let gone = names.iter().filter(|(name, value)| value.is_none() && there.contains_key(*name));
+            gone.map(|(name, _)| (name.clone(), Value::Null)).collect::<Map<String, Value>>()
+        };
+        let mut metadata = Map::new();
+        for (field, names) in [
+            ("labels", gone(&self.labels, object.labels())),
+            ("annotations", gone(&self.annotations, object.annotations())),
+        ] {
+            if !names.is_empty() {
+                metadata.insert(field.into(), names.into());
+            }
+        }
+        if metadata.is_empty() {
+            return None;
+        }
+        metadata.insert("uid".into(), json!(object.uid()));
+        Some(json!({"metadata": metadata}))
+    }
+}
+
+impl Context {
+    /// Sets and takes away labels and annotations of an object as a field manager; whether anything was written. Sends
+    /// nothing where the cache shows that nothing would change. A manager that wants nothing is not heard of, unless it
+    /// wanted something before or `takes_back`.
+    pub(crate) async fn mark<K: Object>(
+        &self,
+        manager: &str,
+        object: &Arc<K>,
+        marks: &Marks,
+        takes_back: bool,
+    ) -> Result<bool> {
+        let (kind, key) = (Kind::of::<K>(), Key::of(&**object));
+        let uid = object.meta().uid.as_deref();
+        let Some(cached) = self.scoped.view.declared(&kind)?.get(&key) else { return Ok(false) };
+        if Some(cached.uid()) != uid {
+            return Ok(false);
+        }
+        let mut written = false;
+        let target = Target { kind, key: key.clone(), status: false };
+        let wish = marks.wish(&target.kind, &key, uid);
+        let memory = &self.scoped.memory;
+        let concerned = takes_back || !marks.sets_nothing() || memory.knows(&key, &target);
+        if concerned && !memory.is_applied(&key, &target, &wish, &cached) {
+            match gone_is_none(self.apply_value(manager, &target, &wish).await)? {
+                Some(result) => {
+                    written = result.resource_version() != cached.resource_version();
+                    memory.applied(&key, target.clone(), &wish, &result);
+                }
+                None => return Ok(false),
+            }
+        }
+        if let Some(patch) = marks.removal(&cached) {
+            let manager = percent_encoding::utf8_percent_encode(manager, percent_encoding::NON_ALPHANUMERIC);
+            let path = target.kind.object_path(&key);
+            let request = Request::patch(format!("{path}?fieldManager={manager}"))
+                .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+                .header(http::header::ACCEPT, "application/json")
+                .body(serde_json::to_vec(&patch)?)
+                .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
+            let patched = self.scoped.client.request_text(request).await.map_err(Error::from);
+            written |= gone_is_none(patched)?.is_some();
+        }
+        Ok(written)
+    }
+}
+
+/// Gone meanwhile, or another object of that name by now: there is nothing to mark.
+fn gone_is_none<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn marks(labels: &[(&str, Option<&str>)]) -> Marks {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)));
+        Marks { labels: labels.collect(), ..Marks::default() }
+    }
+
+    #[test]
+    fn what_is_set_is_applied_to_this_very_object() {
+        let wish =
+            marks(&[("a", Some("1")), ("b", None)]).wish(&Kind::of::<Pod>(), &Key::new("n", "p"), Some("u"));
+        assert_eq!(
+            wish,
+            json!({"apiVersion": "v1", "kind": "Pod",
+                   "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {"a": "1"}}})
+        );
+        assert!(marks(&[("b", None)]).sets_nothing());
+    }
+
+    #[test]
+    fn what_is_to_be_gone_is_taken_away_if_it_is_there() {
+        let object = br#"{"metadata":{"name":"p","uid":"u","labels":{"a":"1","b":"2"}}}"#;
+        let object = Cached::read(object, &Kind::of::<Pod>()).unwrap();
+        assert_eq!(
+            marks(&[("b", None), ("c", None), ("a", Some("3"))]).removal(&object),
+            Some(json!({"metadata": {"uid": "u", "labels": {"b": null}}}))
+        );
+        assert_eq!(marks(&[("c", None)]).removal(&object), None);
+    }
+}
