@@ -205,8 +205,8 @@ impl Context {
         let wanted: HashSet<(Kind, Key)> =
             wishes.iter().map(|(target, _)| (target.kind.clone(), target.key.clone())).collect();
         let steps = self.steps(owner, &children, &wishes)?;
-        let mut report = ChildrenReport::default();
-        report.recreated = steps.values().filter(|step| **step == Step::Recreate).count();
+        let recreated = steps.values().filter(|step| **step == Step::Recreate).count();
+        let mut report = ChildrenReport { recreated, ..ChildrenReport::default() };
         let applied: Vec<Option<(Arc<Cached>, bool)>> = stream::iter(wishes)
             .map(|(target, wish)| {
                 let step = steps.get(&target).copied().unwrap_or(Step::Apply);
