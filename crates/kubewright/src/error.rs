@@ -24,12 +24,6 @@ pub enum Error {
     /// A kind or resource is not served, or that can't be learnt.
     #[error(transparent)]
     Mapper(#[from] MapperError),
-    /// The kind is not served: its definition is not installed.
-    #[error("{kind} is not served: its definition is not installed")]
-    NotServed {
-        /// The kind that was to be read.
-        kind: Kind,
-    },
     /// The cache does not follow the namespace that is read.
     #[error("{kind} of namespace {namespace} can't be read: the cache follows {followed} only")]
     NotFollowed {

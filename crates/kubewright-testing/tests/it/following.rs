@@ -153,8 +153,7 @@ async fn a_kind_that_is_missing_is_waited_for_and_holds_nobody_else_up() -> Test
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
     maps.create(&PostParams::default(), &map("1")).await?;
     assert_eq!(of_maps.recv().await.ok_or("a map")?, "default/m 1 of 1");
-    let missing =
-        "[-]cache widgets.example.com: example.com/v1 is not served, its definition is not installed";
+    let missing = "[-]cache widgets.example.com: Widget of example.com/v1 is not served: there is no group \"example.com\"";
     eventually!(cluster, "readiness names the kind", running.readiness.report().contains(missing));
     assert!(!running.readiness.is_ready());
 

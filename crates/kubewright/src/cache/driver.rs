@@ -24,7 +24,7 @@ use super::informer::Shared;
 use super::part::Part;
 use super::share::Share;
 use super::watch::{Effect, Failure, Step, Watch};
-use crate::client::Mapper;
+use crate::client::{Mapper, MapperError, Missing};
 
 /// Objects a page, where lists come in pages.
 const PAGE: u32 = 500;
@@ -181,19 +181,17 @@ impl Follow<'_> {
     /// The server says that there is no such resource: waits until there is, if discovery says so too.
     async fn discover(&self, watch: &mut Watch) {
         let kind = &self.shared.kind;
-        let served = match self.server.mapper.is_served(kind).await {
-            Ok(served) => served,
+        let why = match self.server.mapper.is_served(kind).await {
+            Ok(()) => return watch.discovered(Some(true), false, Instant::now()),
+            Err(MapperError::NotServed(why)) if !matches!(why.missing, Missing::Unreachable(_)) => why,
             Err(error) => {
                 let error = crate::Error::from(error).chain();
                 tracing::debug!(%kind, error, "whether the kind is served can't be learnt");
-                None
+                return watch.discovered(None, false, Instant::now());
             }
         };
-        if served != Some(false) {
-            return watch.discovered(served, false, Instant::now());
-        }
-        tracing::warn!(%kind, version = kind.version, "the kind is not served; waiting for its definition");
-        self.shared.not_served(self.part);
+        tracing::warn!(%kind, %why, "waiting for the kind");
+        self.shared.not_served(self.part, why);
         self.server.mapper.served(kind).await;
         tracing::info!(%kind, version = kind.version, "the kind is served now");
         watch.discovered(Some(true), true, Instant::now());

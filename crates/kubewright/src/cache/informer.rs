@@ -21,6 +21,7 @@ use super::share::Share;
 use super::store::{Change, Index, Store, Version};
 use super::watch::Effect;
 use super::{Scope, driver};
+use crate::client::NotServed;
 use crate::controller::panic_message;
 use crate::kind::{Key, Kind};
 use crate::sharding::Slots;
@@ -171,9 +172,10 @@ impl Informer {
         self.0.shared.parts.read().iter().all(|part| part.is_connected())
     }
 
-    /// Whether the server does not serve the kind: its definition is not installed. The informer waits for it.
-    pub fn is_missing(&self) -> bool {
-        self.0.shared.parts.read().iter().any(|part| part.is_missing())
+    /// What is missing, where the server does not serve the kind: its definition may not be installed. The informer
+    /// waits for it.
+    pub fn missing(&self) -> Option<NotServed> {
+        self.0.shared.parts.read().iter().find_map(|part| part.missing())
     }
 
     /// Which objects it follows.
@@ -478,7 +480,7 @@ impl Shared {
     pub(super) fn settle(&self) {
         let parts = self.parts.read();
         let settled = parts.iter().all(|part| part.is_synced());
-        let missing = parts.iter().any(|part| part.is_missing());
+        let missing = parts.iter().any(|part| part.missing().is_some());
         drop(parts);
         self.settled.store(settled, Ordering::Release);
         if settled || missing {
@@ -488,8 +490,8 @@ impl Shared {
     }
 
     /// The server serves the kind no more, or not yet: whatever there was of it is gone.
-    pub(super) fn not_served(&self, part: &Part) {
-        part.set_missing(true);
+    pub(super) fn not_served(&self, part: &Part, why: NotServed) {
+        part.set_missing(Some(why));
         part.set_synced(false);
         self.settle();
         let subscribers = self.subscribers.lock();
@@ -570,7 +572,7 @@ impl Shared {
             let mut pending = self.pending.lock();
             pending.writes.retain(|(wrote, _, written)| *written >= round || !part.holds(&wrote.key));
             drop(pending);
-            part.set_missing(false);
+            part.set_missing(None);
             part.set_synced(true);
             part.listed().notify_waiters();
             self.settle();
@@ -662,6 +664,7 @@ mod tests {
 
     use super::*;
     use crate::cache::Memory;
+    use crate::client::Missing;
 
     /// An informer of everything, and what its watch feeds.
     struct Fed(Shared, Arc<Part>);
@@ -872,11 +875,12 @@ mod tests {
         shared.begin_replace();
         shared.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 5)), (Effect::Synced(10), None)]);
         shared.wrote(wrote("b", Expected::Version(12)));
-        shared.not_served(&shared.1);
+        let missing = Missing::Group("example.com".into());
+        shared.not_served(&shared.1, NotServed { wanted: "Widget of example.com/v1".into(), missing });
         assert!(!shared.synced.load(Ordering::Relaxed) && !shared.is_behind(None, u64::MAX));
         assert_eq!(*seen.lock(), [(What::Added, "a".to_owned()), (What::Deleted, "a".to_owned())]);
         shared.begin_replace();
         shared.apply(vec![(Effect::Synced(30), None)]);
-        assert!(shared.synced.load(Ordering::Relaxed) && !shared.1.is_missing());
+        assert!(shared.synced.load(Ordering::Relaxed) && shared.1.missing().is_none());
     }
 }

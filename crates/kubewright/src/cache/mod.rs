@@ -133,7 +133,7 @@ impl Cache {
 
     /// Reads through another client in informers that start from now on.
     pub(crate) fn read_through(&mut self, client: kube::Client) {
-        self.mapper = Mapper::new(client.clone());
+        self.mapper.read_through(client.clone());
         self.client = client;
     }
 

@@ -3,8 +3,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::client::NotServed;
 use crate::kind::Key;
 
 /// A part of an informer's scope, with a watch of its own.
@@ -16,7 +18,7 @@ pub(super) struct Part {
     progress: AtomicU64,
     synced: AtomicBool,
     connected: AtomicBool,
-    missing: AtomicBool,
+    missing: Mutex<Option<NotServed>>,
     /// The replacement of the store that this part began last.
     round: AtomicU32,
     /// Told of each list that is complete.
@@ -63,13 +65,13 @@ impl Part {
         self.connected.store(connected, Ordering::Relaxed);
     }
 
-    /// Whether the server does not serve the kind.
-    pub(super) fn is_missing(&self) -> bool {
-        self.missing.load(Ordering::Relaxed)
+    /// What is missing, where the server does not serve the kind.
+    pub(super) fn missing(&self) -> Option<NotServed> {
+        self.missing.lock().clone()
     }
 
-    pub(super) fn set_missing(&self, missing: bool) {
-        self.missing.store(missing, Ordering::Relaxed);
+    pub(super) fn set_missing(&self, missing: Option<NotServed>) {
+        *self.missing.lock() = missing;
     }
 
     pub(super) fn round(&self) -> u32 {

@@ -31,7 +31,7 @@ pub(crate) use self::metadata::Marks;
 pub(crate) use self::ready::is_ready;
 pub use self::view::{Listed, View};
 use crate::cache::{Cached, Informer};
-use crate::client::{ClientOptions, Mapper};
+use crate::client::{ClientOptions, Mapper, MapperError};
 use crate::controller::Reason;
 use crate::kind::{Key, Kind, Object};
 use crate::queue::Reasons;
@@ -375,8 +375,8 @@ impl<K: Object> IntoFuture for List<K> {
 }
 
 async fn wait(informer: &Informer, key: Option<&Key>) -> Result {
-    if informer.is_missing() {
-        return Err(Error::NotServed { kind: informer.kind().clone() });
+    if let Some(why) = informer.missing() {
+        return Err(MapperError::from(why).into());
     }
     if informer.caught_up(key, OWN_WRITES).await {
         return Ok(());

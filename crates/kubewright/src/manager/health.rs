@@ -80,11 +80,9 @@ impl Health {
             vec![("started".to_owned(), state.started), ("not stopping".to_owned(), !state.stopping)];
         for (cluster, informer) in &state.informers {
             let name = cache(cluster, informer);
-            checks.push(if informer.is_missing() {
-                let version = informer.kind().api_version();
-                (format!("{name}: {version} is not served, its definition is not installed"), false)
-            } else {
-                (format!("{name} synced"), informer.is_synced() && informer.is_running())
+            checks.push(match informer.missing() {
+                Some(why) => (format!("{name}: {why}"), false),
+                None => (format!("{name} synced"), informer.is_synced() && informer.is_running()),
             });
         }
         checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));

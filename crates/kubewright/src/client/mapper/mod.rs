@@ -51,7 +51,7 @@ const AT_ONCE: usize = 8;
 pub struct Mapper(Arc<Inner>);
 
 struct Inner {
-    client: kube::Client,
+    client: Mutex<kube::Client>,
     state: Mutex<State>,
     /// Held while fetching, so that only one does.
     documents: tokio::sync::Mutex<[Cached; 2]>,
@@ -117,7 +117,7 @@ impl Mapper {
     pub fn new(client: kube::Client) -> Mapper {
         let state = State { table: None, refresh: Refresh::new(Instant::now()), fetches: 0 };
         Mapper(Arc::new(Inner {
-            client,
+            client: Mutex::new(client),
             state: Mutex::new(state),
             documents: tokio::sync::Mutex::default(),
             news: watch::channel(0).0,
@@ -189,7 +189,7 @@ impl Mapper {
                 true => self.fetch(None).await.ok(),
                 false => self.0.state.lock().table.clone(),
             };
-            if table.is_some_and(|table| table.serves(kind) == Some(true)) {
+            if table.is_some_and(|table| table.serves(kind).is_ok()) {
                 return;
             }
             let next = self.0.state.lock().refresh.next_look(Instant::now());
@@ -197,14 +197,14 @@ impl Mapper {
         }
     }
 
-    /// Whether a kind is served now, in its version: the server is asked, whatever was known. `None` when the API
-    /// server behind the kind can't be reached.
+    /// Whether a kind is served now, in its version: the server is asked, whatever was known.
     ///
     /// # Errors
-    /// When the server can't be asked.
-    pub async fn is_served(&self, kind: &Kind) -> Result<Option<bool>, MapperError> {
+    /// [`MapperError::NotServed`] with what is missing, which may be the API server behind the kind; others when the
+    /// server can't be asked.
+    pub async fn is_served(&self, kind: &Kind) -> Result<(), MapperError> {
         let seen = self.0.state.lock().fetches;
-        Ok(self.fetch(Some(seen)).await?.serves(kind))
+        Ok(self.fetch(Some(seen)).await?.serves(kind)?)
     }
 
     /// Whether objects of a URL's resource live in namespaces; `None` when it is not served.
@@ -218,6 +218,11 @@ impl Mapper {
             Err(MapperError::NotServed(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks through another client from now on.
+    pub(crate) fn read_through(&self, client: kube::Client) {
+        *self.0.client.lock() = client;
     }
 
     /// A definition changed: what is known may be old.
@@ -342,7 +347,8 @@ impl Mapper {
             request = request.header(header::IF_NONE_MATCH, tag);
         }
         let request = request.body(Body::empty()).map_err(|error| fail(kube::Error::HttpError(error)))?;
-        let sent = tokio::time::timeout(ANSWER, self.0.client.send(request)).await;
+        let client = self.0.client.lock().clone();
+        let sent = tokio::time::timeout(ANSWER, client.send(request)).await;
         let response = sent.map_err(|_| late())?.map_err(fail)?;
         match response.status() {
             StatusCode::NOT_MODIFIED => Ok(None),

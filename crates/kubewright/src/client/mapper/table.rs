@@ -190,16 +190,21 @@ impl Resources {
         })
     }
 
-    /// Whether a kind is served, in its version and under its plural name; `None` when that can't be known now.
-    pub fn serves(&self, kind: &Kind) -> Option<bool> {
-        let Some(group) = self.groups.iter().find(|group| group.name == kind.group) else {
-            return Some(false);
+    /// Whether a kind is served, in its version and under its plural name.
+    ///
+    /// # Errors
+    /// When it is not, or that can't be known now ([`Missing::Unreachable`]).
+    pub fn serves(&self, kind: &Kind) -> Result<(), NotServed> {
+        let wanted = || format!("{} of {}", kind.kind, kind.api_version());
+        let version = self.version(&kind.group, &kind.version, wanted)?;
+        if version.resources.iter().any(|served| served.kind.plural == kind.plural) {
+            return Ok(());
+        }
+        let missing = match version.unreachable {
+            true => Missing::Unreachable(kind.api_version()),
+            false => Missing::Kind(kind.group.clone()),
         };
-        let Some(version) = group.versions.iter().find(|version| version.name == kind.version) else {
-            return Some(false);
-        };
-        let there = version.resources.iter().any(|served| served.kind.plural == kind.plural);
-        (there || !version.unreachable).then_some(there)
+        Err(NotServed { wanted: wanted(), missing })
     }
 
     /// Whether a resource of a URL lives in namespaces; `None` when it is not served.
@@ -531,10 +536,13 @@ mod tests {
             plural: plural.into(),
             namespaced: true,
         };
-        assert_eq!(table.serves(&kind("example.com", "v1", "widgets")), Some(true));
-        assert_eq!(table.serves(&kind("example.com", "v2", "widgets")), Some(false));
-        assert_eq!(table.serves(&kind("none.io", "v1", "widgets")), Some(false));
-        assert_eq!(table.serves(&kind("metrics.k8s.io", "v1beta1", "pods")), None);
+        let missing =
+            |group, version, plural| table.serves(&kind(group, version, plural)).map_err(|not| not.missing);
+        assert_eq!(missing("example.com", "v1", "widgets"), Ok(()));
+        assert_eq!(missing("example.com", "v2", "widgets"), Err(Missing::Kind("example.com".into())));
+        assert_eq!(missing("none.io", "v1", "widgets"), Err(Missing::Group("none.io".into())));
+        assert!(matches!(missing("example.com", "v3", "widgets"), Err(Missing::Version { .. })));
+        assert!(matches!(missing("metrics.k8s.io", "v1beta1", "pods"), Err(Missing::Unreachable(_))));
         assert_eq!(table.is_namespaced("example.com", "gadgets"), Some(false));
         assert_eq!(table.is_namespaced("example.com", "gizmos"), None);
     }
