@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -134,5 +135,19 @@ async fn without_the_right_to_ask_for_reviews_nobody_gets_metrics() -> Result<()
         code == 500 && text == "Authentication failed\n"
     });
     running.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_printed_deployment_is_what_the_api_server_takes() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let installed = cluster.run(operator()).await?;
+    let text = operator().deployment("example.com/scraped:1", installed.namespace(), &["default"])?;
+    let object: serde_json::Value = serde_saphyr::from_str(&text)?;
+    let path = "/apis/apps/v1/namespaces/scraped-system/deployments?fieldValidation=Strict";
+    let request = http::Request::post(path).header("content-type", "application/json");
+    let made: Deployment = cluster.client().request(request.body(object.to_string().into_bytes())?).await?;
+    let pod = made.spec.and_then(|spec| spec.template.spec).ok_or("no pod")?;
+    assert_eq!(pod.termination_grace_period_seconds, Some(40));
     Ok(())
 }

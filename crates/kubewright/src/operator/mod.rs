@@ -231,8 +231,11 @@ impl Operator {
     }
 
     /// A Deployment of this operator, as YAML: `image` runs `BINARY run`, elects a leader, serves secured metrics and health
-    /// to the kubelet, and gets the time to stop that its grace period takes.
-    fn deployment(&self, image: &str, namespace: &str, watched: &[&str]) -> Result<String> {
+    /// to the kubelet, and gets the time to stop that its grace period takes. It looks at these namespaces only, or at all.
+    ///
+    /// # Errors
+    /// When it can't be written as YAML.
+    pub fn deployment(&self, image: &str, namespace: &str, watched: &[&str]) -> Result<String> {
         let names = Names::new(&self.name, namespace);
         let webhooks = (!self.webhooks.is_empty()).then(|| self.webhooks.certificates.mount(&names));
         deployment::print(&names, image, watched, self.grace, webhooks)

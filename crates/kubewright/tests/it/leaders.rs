@@ -130,19 +130,33 @@ async fn tells(ready: &kubewright::Readiness, line: &str) {
     }
 }
 
+/// What an address answers to a request for its metrics.
+async fn metrics(address: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
 #[tokio::test]
-async fn readiness_tells_of_the_lease_and_who_leads() {
+async fn readiness_and_metrics_tell_of_the_lease_and_who_leads() {
     let server = Server::new(1);
     let candidate = |who: &str| {
         let election = LeaderElection::new("op").identity(who).timing(TIMING);
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let manager = Manager::new("op", server.client()).leader_election(election);
-        (manager.readiness(), tokio::spawn(manager.run(std::future::pending())))
+        let manager = manager.metrics_address(Some(&address));
+        (address, manager.readiness(), tokio::spawn(manager.run(std::future::pending())))
     };
-    let (leader, first) = candidate("a");
+    let (leaders, leader, first) = candidate("a");
     tells(&leader, "[+]lease op: leading\n").await;
-    let (standby, second) = candidate("b");
+    let (standbys, standby, second) = candidate("b");
     tells(&standby, "[+]lease op: standing by\n").await;
     assert!(leader.is_ready() && standby.is_ready());
+    assert!(metrics(&leaders).await.contains("leader_election_master_status{name=\"op\"} 1\n"));
+    assert!(metrics(&standbys).await.contains("leader_election_master_status{name=\"op\"} 0\n"));
     server.silent.send_replace(true);
     tells(&leader, "[-]lease op: the API server does not answer\n").await;
     assert!(!leader.is_ready());

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kubewright::{
-    Action, Context, Controller, LeaderElection, LeaseTiming, Manager, Reconciler, Result, Runnable, Running,
-    Sharding, Uses,
+    Action, Context, Controller, LeaderElection, LeaseTiming, Manager, Operator, Reconciler, Result,
+    Runnable, Running, Sharding, Uses, Verb,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -222,4 +222,16 @@ async fn a_cluster_that_the_manager_lacks_is_an_error_that_names_it() {
         error.starts_with("runnable mirror uses a cluster \"edge\" that the manager does not have"),
         "{error}"
     );
+}
+
+#[test]
+fn what_runnables_use_is_in_the_role_of_each_cluster() {
+    let uses = Uses::new().reads::<Namespace>().writes::<ConfigMap>([Verb::Create]);
+    let runnable = Runnable::new("mirror", |_| async { Ok(()) }).uses(Uses::new().reads::<Namespace>());
+    let operator = Operator::new("op").runnable(runnable.uses_in("edge", uses));
+    let home = operator.manifests("op-system", []).unwrap();
+    assert!(home.contains("namespaces") && !home.contains("configmaps"), "{home}");
+    let edge = operator.manifests_of_cluster("edge", "op-system").unwrap();
+    assert!(edge.contains("configmaps") && !edge.contains("leases"), "{edge}");
+    assert!(operator.manifests_of_cluster("other", "op-system").is_err());
 }
