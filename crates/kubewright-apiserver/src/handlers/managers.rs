@@ -23,17 +23,14 @@ fn made(call: &Call, table: &Table) -> FieldManager {
         .map(|r| (r.api_version(), r.schema.clone()));
     let api_version = resource.api_version();
     let manager = FieldManager::new(&api_version, &resource.kind, versions, Arc::new(SameInAllVersions));
-    let reset = |manager: FieldManager, fields: &[&[&str]]| match resource.custom {
-        true => manager.with_reset_fields_of_version(fields),
-        false => manager.with_reset_fields(fields),
-    };
     match call.subresource() {
-        None => reset(manager, resource.strategy.reset_fields()),
+        None if resource.custom => manager.with_reset_fields_of_version(resource.strategy.reset_fields()),
+        None => manager.with_reset_fields(resource.strategy.reset_fields()),
         Some(sub) => {
             let manager = manager.on_subresource(&sub.name);
             match &sub.action {
                 crate::resources::SubresourceAction::Update(strategy) => {
-                    reset(manager, strategy.reset_fields())
+                    manager.with_reset_fields(strategy.reset_fields())
                 }
                 _ => manager,
             }

@@ -153,6 +153,17 @@ async fn numbers_out_of_range_are_told_from_what_is_no_number() {
 }
 
 #[tokio::test]
+async fn a_watch_from_before_the_definition_has_expired() {
+    let client = widgets().await;
+    let response =
+        client.raw("GET", &format!("{WIDGETS}?watch=1&resourceVersion=1&timeoutSeconds=1"), "", "").await;
+    assert_eq!(response.status(), 200);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let event: Value = serde_json::from_slice(body.split(|b| *b == b'\n').next().unwrap()).unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)), "{event}");
+}
+
+#[tokio::test]
 async fn a_null_of_no_type_passes_validation_and_is_not_kept() {
     let client = widgets().await;
     let (code, made) =
@@ -187,6 +198,20 @@ async fn a_write_in_another_version_takes_the_status_from_its_owners() {
         found.dedup();
         assert_eq!(found, left, "{version}");
     }
+}
+
+#[tokio::test]
+async fn a_status_written_in_another_version_takes_nothing_from_owners_of_the_spec() {
+    let client = widgets().await;
+    let one = format!("{WIDGETS}/w");
+    apply(&client, &one, "m", &widget("w", json!({"n": 1}))).await;
+    let other = one.replace("/v1/", "/v2/");
+    let change = json!({"spec": {"n": 5}, "status": {"n": 1}});
+    let (code, written) = client.merge(&format!("{other}/status"), change).await;
+    assert_eq!(code, 200, "{written}");
+    let entries = written["metadata"]["managedFields"].as_array().unwrap();
+    let of_m = entries.iter().find(|entry| entry["manager"] == "m").unwrap();
+    assert_eq!(of_m["fieldsV1"], json!({"f:spec": {"f:n": {}}}));
 }
 
 #[tokio::test]

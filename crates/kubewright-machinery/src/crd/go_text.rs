@@ -22,6 +22,8 @@ enum Go {
     Items,
     /// `additionalProperties`: a schema or a bool.
     OrBool,
+    /// `dependencies`: a schema or names.
+    Dependencies,
     Structs(&'static [(&'static str, &'static str, Go)]),
 }
 
@@ -67,7 +69,7 @@ const SCHEMA: &[(&str, &str, Go)] = &[
     ("Properties", "properties", Go::SchemaMap),
     ("AdditionalProperties", "additionalProperties", Go::OrBool),
     ("PatternProperties", "patternProperties", Go::SchemaMap),
-    ("Dependencies", "dependencies", Go::Pointer),
+    ("Dependencies", "dependencies", Go::Dependencies),
     ("AdditionalItems", "additionalItems", Go::OrBool),
     ("Definitions", "definitions", Go::SchemaMap),
     ("ExternalDocs", "externalDocs", Go::Pointer),
@@ -230,6 +232,21 @@ fn write(go: Go, value: Option<&Value>, out: &mut String) {
                 gojson::write(out, &name.as_str().into(), Style::Standard);
                 out.push(':');
                 write_struct(SCHEMA, Node::new(schema), out);
+            }
+            out.push('}');
+        }
+        Go::Dependencies => {
+            out.push('{');
+            for (i, (name, value)) in value.as_object().into_iter().flatten().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                gojson::write(out, &name.as_str().into(), Style::Standard);
+                out.push_str(":{\"Schema\":");
+                write(Go::Schema, Some(value).filter(|v| v.is_object()), out);
+                out.push_str(",\"Property\":");
+                write(Go::Pointer, Some(value).filter(|v| v.is_array()), out);
+                out.push('}');
             }
             out.push('}');
         }

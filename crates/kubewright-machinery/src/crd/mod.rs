@@ -5,10 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::field::Path;
 use crate::gvk::compare_versions;
 use crate::schema::structural::{self, Node};
-use crate::schema::{Schema, SchemaRef, embedded};
+use crate::schema::{Schema, SchemaRef};
 
 pub mod columns;
 pub mod defaults;
@@ -20,6 +19,7 @@ pub mod jsonpath;
 pub mod openapi_rules;
 mod parts;
 pub mod status;
+mod tidy;
 pub mod validate;
 pub mod webhook;
 
@@ -258,7 +258,7 @@ fn column(json: &Value) -> Column {
 }
 
 /// Sets the defaults of a definition: singular, listKind, conversion, the port of a webhook's service, storedVersions.
-/// Nulls in schemas, which mean nothing, go.
+/// Schemas come into the form that is stored.
 pub fn default(object: &mut Value) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     let names = spec.entry("names").or_insert_with(|| json!({}));
@@ -288,7 +288,7 @@ pub fn default(object: &mut Value) {
     }
     for version in spec.get_mut("versions").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
-            drop_nulls(schema);
+            tidy::schema(schema, false);
         }
     }
     let stored = object.pointer("/status/storedVersions").and_then(Value::as_array);
@@ -306,37 +306,6 @@ pub fn default(object: &mut Value) {
 fn storage_version_name(object: &Value) -> Option<&str> {
     let versions = object.pointer("/spec/versions")?.as_array()?;
     versions.iter().map(Node::new).find(|v| v.flag("storage")).map(|v| v.text("name"))
-}
-
-/// Drops null keywords of a schema and of the schemas in it; values (defaults, enums, examples) stay as they are.
-fn drop_nulls(schema: &mut Value) {
-    let Some(fields) = schema.as_object_mut() else { return };
-    fields.retain(|_, value| !value.is_null());
-    shape_default(fields);
-    for (key, value) in fields {
-        match key.as_str() {
-            "items" | "additionalProperties" | "not" | "additionalItems" => match value {
-                Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-                other => drop_nulls(other),
-            },
-            "allOf" | "anyOf" | "oneOf" => value.as_array_mut().into_iter().flatten().for_each(drop_nulls),
-            "properties" | "patternProperties" | "definitions" => {
-                value.as_object_mut().into_iter().flatten().for_each(|(_, value)| drop_nulls(value));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Gives the metadata of embedded resources in a default the shape of ObjectMeta, as everywhere else; what is wrong
-/// with it stays, for validation to say.
-fn shape_default(fields: &mut Map<String, Value>) {
-    let Some(default) = fields.get("default").filter(|d| d.is_object() || d.is_array()) else { return };
-    let mut shaped = default.clone();
-    let parsed = structural::parse(&Value::Object(fields.clone()));
-    if embedded::coerce(&mut shaped, &parsed, parsed.embedded_resource, false, &Path::ROOT).is_ok() {
-        fields.insert("default".into(), shaped);
-    }
 }
 
 /// What a server sets before a definition is created: a fresh status that knows the storage version, generation 1.
@@ -378,7 +347,7 @@ fn set(object: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// The warnings for a definition: formats nobody checks, and sets of objects or lists. With `old`, only new ones.
+/// The warnings for a definition: formats nobody checks. With `old`, only new ones.
 pub fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
     let before = old.map(all_warnings).unwrap_or_default();
     all_warnings(object).into_iter().filter(|warning| !before.contains(warning)).collect()
@@ -387,7 +356,6 @@ pub fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
 fn all_warnings(object: &Value) -> Vec<String> {
     let hub = hub::Hub::new(object);
     let mut formats = Vec::new();
-    let mut sets = std::collections::BTreeSet::new();
     for schema in hub.schemas() {
         openapi_rules::walk(schema, &mut |json| {
             let node = Node::new(json);
@@ -395,17 +363,10 @@ fn all_warnings(object: &Value) -> Vec<String> {
             if !format.is_empty() && !crate::schema::format::applies(parsed, format) {
                 formats.push(format!("unrecognized format {format:?}"));
             }
-            let items = node.node("items").map(|i| i.text("type")).unwrap_or_default();
-            if node.text("x-kubernetes-list-type") == "set" && matches!(items, "object" | "array") {
-                sets.insert(format!(
-                    "x-kubernetes-list-type: set for items of type {items:?} is not supported by server-side apply \
-                     or CEL validation rules"
-                ));
-            }
             false
         });
     }
-    formats.into_iter().chain(sets).collect()
+    formats
 }
 
 #[cfg(test)]

@@ -187,8 +187,8 @@ impl FieldManager {
         self.reset_in(versions, paths)
     }
 
-    /// With fields reset in the version of the requests only, as for custom resources: what managers of other versions
-    /// own of these fields is taken from them by a write that leaves the fields out.
+    /// With fields reset in the version of the requests only, as for custom resources (but not for their status): what
+    /// managers of other versions own of these fields is taken from them by a write that leaves the fields out.
     #[must_use]
     pub fn with_reset_fields_of_version(self, paths: &[&[&str]]) -> Self {
         let version = self.api_version.clone();

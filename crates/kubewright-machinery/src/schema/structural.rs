@@ -215,7 +215,7 @@ pub fn check(path: &Path<'_>, json: &Value) -> Vec<Error> {
 
 fn invariants(node: Node<'_>, level: Level, path: &Path<'_>, errors: &mut Vec<Error>) {
     let ty = node.text("type");
-    if ty == "array" && node.get("items").is_none() {
+    if ty == "array" && node.get("items").is_none_or(|items| items == &Value::Array(Vec::new())) {
         errors.push(Error::required(&path.child("items"), "must be specified"));
     }
     if let Some(items) = node.node("items") {

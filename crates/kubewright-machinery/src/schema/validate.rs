@@ -10,28 +10,30 @@ use serde_json::{Number, Value};
 
 use super::{ListType, Schema, Type, Validation, format};
 use crate::field::{self, Error, Kind, Path};
+use crate::gojson::{self, Style};
 
 /// The faults of a new value. `base` is the path of the value, none for a whole resource; messages name fields below
 /// it only.
 pub fn validate(schema: &Schema, value: &Value, base: Option<&Path<'_>>) -> Vec<Error> {
-    Validator { base, any_int_or_string: false }.run(schema, value, None)
+    Validator { base, raw: false }.run(schema, value, None)
 }
 
-/// The faults of a default at `base`. Like [`validate`], but the type of an int-or-string is not looked at: a real
-/// server judges defaults by a form of the schema that does not have it.
+/// The faults of a default at `base`. Like [`validate`], but a real server judges defaults by another form of the schema:
+/// an int-or-string has the type that is stated, if any, and formats count that mean nothing for their type.
 pub fn validate_default(schema: &Schema, value: &Value, base: &Path<'_>) -> Vec<Error> {
-    Validator { base: Some(base), any_int_or_string: true }.run(schema, value, None)
+    Validator { base: Some(base), raw: true }.run(schema, value, None)
 }
 
 /// The faults of a changed value. Faults of parts that are as they were are forgiven (ratcheting, KEP-4008): fields
 /// are compared by name, items of lists of type map by their keys; other lists count as a whole.
 pub fn validate_update(schema: &Schema, value: &Value, old: &Value, base: Option<&Path<'_>>) -> Vec<Error> {
-    Validator { base, any_int_or_string: false }.run(schema, value, Some(old))
+    Validator { base, raw: false }.run(schema, value, Some(old))
 }
 
 struct Validator<'a> {
     base: Option<&'a Path<'a>>,
-    any_int_or_string: bool,
+    /// Whether by the form for defaults.
+    raw: bool,
 }
 
 /// The name of a value in messages: the path from where validation began.
@@ -99,12 +101,12 @@ impl Validator<'_> {
         let validation = schema.validation.as_deref();
         if value.is_null() {
             if self.has_type(schema) && !schema.nullable {
-                out.add(self.wrong_type(name, types(schema), "null"));
+                out.add(self.wrong_type(name, self.types(schema), "null"));
             }
             self.enumerated(validation, value, name, &mut out);
             return out;
         }
-        let format = known_format(schema);
+        let format = self.format(schema);
         if self.has_type(schema) || format.is_some() {
             match self.typed(schema, format, value, name) {
                 Some(fault) => out.add(fault),
@@ -149,8 +151,33 @@ impl Validator<'_> {
         out
     }
 
+    fn is_int_or_string(&self, schema: &Schema) -> bool {
+        schema.int_or_string && !self.raw
+    }
+
     fn has_type(&self, schema: &Schema) -> bool {
-        schema.ty.is_some() || (schema.int_or_string && !self.any_int_or_string)
+        schema.ty.is_some() || self.is_int_or_string(schema)
+    }
+
+    fn accepts(&self, schema: &Schema, actual: &str) -> bool {
+        if self.is_int_or_string(schema) {
+            return actual == "integer" || actual == "string";
+        }
+        schema.ty.is_some_and(|ty| type_name(ty) == actual)
+    }
+
+    fn types(&self, schema: &Schema) -> &'static str {
+        if self.is_int_or_string(schema) {
+            return "integer,string";
+        }
+        schema.ty.map_or("", type_name)
+    }
+
+    /// The format of a schema, where it means something for its type.
+    fn format<'s>(&self, schema: &'s Schema) -> Option<&'s str> {
+        let format = schema.format.as_deref()?;
+        let ty = schema.ty.filter(|_| !schema.int_or_string);
+        (self.raw || format::applies(ty, format)).then_some(format)
     }
 
     fn field(&self, name: &Name<'_>) -> String {
@@ -194,19 +221,19 @@ impl Validator<'_> {
             Value::Object(_) => ("object", ""),
         };
         let whole = value.as_f64().is_some_and(is_whole);
-        let fits = accepts(schema, actual)
-            || (actual == "number" && whole && accepts(schema, "integer"))
-            || (actual == "integer" && accepts(schema, "number"));
+        let fits = self.accepts(schema, actual)
+            || (actual == "number" && whole && self.accepts(schema, "integer"))
+            || (actual == "integer" && self.accepts(schema, "number"));
         let textual = matches!(value, Value::String(_) | Value::Array(_));
         if let Some(format) = format {
             if !textual && !fits && actual_format != format {
                 return Some(self.wrong_type(name, format, actual_format));
             }
-            if textual && !accepts(schema, "number") && !accepts(schema, "integer") {
+            if textual && !self.accepts(schema, "number") && !self.accepts(schema, "integer") {
                 return None;
             }
         }
-        (!fits).then(|| self.wrong_type(name, types(schema), actual))
+        (!fits).then(|| self.wrong_type(name, self.types(schema), actual))
     }
 
     fn enumerated(&self, validation: Option<&Validation>, value: &Value, name: &Name<'_>, out: &mut Outcome) {
@@ -214,8 +241,15 @@ impl Validator<'_> {
         if !value.is_null() && values.iter().any(|allowed| equals(value, allowed)) {
             return;
         }
-        let texts: Vec<String> =
-            values.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), ToString::to_string)).collect();
+        let shown = |value: &Value| {
+            let mut text = String::new();
+            match value {
+                Value::String(value) => text.push_str(value),
+                value => gojson::write(&mut text, value, Style::Standard),
+            }
+            text
+        };
+        let texts: Vec<String> = values.iter().map(shown).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let mut error = Error::not_supported(&Path::ROOT, value.clone(), &texts);
         error.field = self.field(name);
@@ -482,20 +516,6 @@ fn same_keys(schema: &Schema, a: &Value, b: &Value) -> bool {
     })
 }
 
-fn accepts(schema: &Schema, actual: &str) -> bool {
-    if schema.int_or_string {
-        return actual == "integer" || actual == "string";
-    }
-    schema.ty.is_some_and(|ty| type_name(ty) == actual)
-}
-
-fn types(schema: &Schema) -> &'static str {
-    if schema.int_or_string {
-        return "integer,string";
-    }
-    schema.ty.map_or("", type_name)
-}
-
 /// The name of a type in schemas and messages.
 pub(crate) fn type_name(ty: Type) -> &'static str {
     match ty {
@@ -506,12 +526,6 @@ pub(crate) fn type_name(ty: Type) -> &'static str {
         Type::Number => "number",
         Type::Boolean => "boolean",
     }
-}
-
-/// The format of a schema, where it means something for its type.
-fn known_format(schema: &Schema) -> Option<&str> {
-    let format = schema.format.as_deref()?;
-    format::applies(if schema.int_or_string { None } else { schema.ty }, format).then_some(format)
 }
 
 /// Equality of a value with one of an enum: numbers are compared as the type of the enum's.

@@ -97,7 +97,14 @@ async fn start(view: &View, prefix: &str, options: &ListOptions, asked: u64) -> 
             };
             (listed.entries, listed.revision)
         }
-        _ if asked > 0 => (Vec::new(), asked),
+        _ if asked > 0 => {
+            // What was before the schema that is served now cannot be followed.
+            let settled = call.storage()?.settled;
+            if call.resource.custom && asked < settled {
+                return Err(Status::expired(format!("too old resource version: {asked} ({settled})")));
+            }
+            (Vec::new(), asked)
+        }
         _ => (Vec::new(), store.revision().await.map_err(|e| store_failure(&e))?),
     };
     debug_assert!(options.version_match != Some(VersionMatch::Exact), "refused when options were read");
