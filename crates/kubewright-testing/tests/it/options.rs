@@ -152,6 +152,30 @@ async fn the_helpers_of_a_context_keep_to_its_dry_run() -> TestResult {
 }
 
 #[tokio::test]
+async fn a_whole_operator_may_be_a_dry_run() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let before = revision(&cluster).await?;
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let reconcile = |namespace: Arc<Namespace>, cx: Context| async move {
+        let mut wanted = map("wanted");
+        wanted.metadata.namespace = Some("default".into());
+        let report = cx.apply_children(&namespace, [wanted]).await?;
+        cx.event(&namespace, Event::normal("Made", "Make", "never told"));
+        Ok(json!(report.written()))
+    };
+    let controller = Controller::new(Once(reconcile, sender)).owns::<ConfigMap>();
+    let operator =
+        Operator::new("trial").client_options(ClientOptions::new().dry_run()).controller(controller);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(operator.run(cluster.client(), stopped.map(drop)));
+    assert_eq!(receiver.recv().await.ok_or("an answer")??, json!(1));
+    drop(stop);
+    running.await??;
+    assert_eq!(revision(&cluster).await?, before);
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_helpers_of_a_context_apply_as_its_field_owner() -> TestResult {
     let cluster = TestCluster::api_server_only().await?;
     let told = reconciled(

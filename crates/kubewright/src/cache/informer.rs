@@ -175,6 +175,9 @@ impl Informer {
     /// What is missing, where the server does not serve the kind: its definition may not be installed. The informer
     /// waits for it.
     pub fn missing(&self) -> Option<NotServed> {
+        if self.is_synced() {
+            return None;
+        }
         self.0.shared.parts.read().iter().find_map(|part| part.missing())
     }
 

@@ -147,6 +147,12 @@ impl ClientOptions {
         kube::Client::new(service, namespace)
     }
 
+    /// Whether nothing is changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        let ClientOptions { dry_run, validation, owner, user, namespace } = self;
+        !dry_run && validation.is_none() && owner.is_none() && user.is_none() && namespace.is_none()
+    }
+
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run
     }

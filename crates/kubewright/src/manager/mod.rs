@@ -26,7 +26,7 @@ use self::health::Health;
 pub(crate) use self::run::STOPPING;
 pub use self::runnable::{Runnable, Running};
 use crate::cache::{Cache, Memory, Namespaces, Scope, Select};
-use crate::client::{Permit, Permits, RateLimit, Verb};
+use crate::client::{ClientOptions, Permit, Permits, RateLimit, Verb};
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
@@ -56,6 +56,7 @@ pub struct Manager {
     own_namespace: String,
     sharding: Option<Sharding>,
     rate_limit: Option<RateLimit>,
+    options: ClientOptions,
     definitions: bool,
     limits: Option<Limits>,
     log_filter: Option<LogFilter>,
@@ -103,6 +104,7 @@ impl Manager {
             own_namespace: format!("{name}-system"),
             sharding: None,
             rate_limit: None,
+            options: ClientOptions::new(),
             definitions: false,
             limits: None,
             log_filter: None,
@@ -231,6 +233,15 @@ impl Manager {
     #[must_use]
     pub fn sharding(mut self, sharding: Sharding) -> Manager {
         self.sharding = Some(sharding);
+        self
+    }
+
+    /// Changes every request of controllers, runnables and webhooks, as [`Context::with`](crate::Context::with) does it
+    /// for one: an operator that writes nothing that stays, for instance, to see in its logs what it would do. What the
+    /// runtime itself writes (Leases, certificates of webhooks) is not concerned.
+    #[must_use]
+    pub fn client_options(mut self, options: ClientOptions) -> Manager {
+        self.options = options;
         self
     }
 

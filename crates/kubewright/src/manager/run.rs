@@ -20,7 +20,7 @@ use super::replicas::Elected;
 use super::watchdog::{Watchdog, progress};
 use super::{Manager, metrics_permits, own_permits};
 use crate::cache::Informer;
-use crate::client::{Guard, Limiter, Permits, Warnings};
+use crate::client::{ClientOptions, Guard, Limiter, Permits, Warnings};
 use crate::context::{Recorder, Scoped, Uses, View};
 use crate::controller::{Lead, Runner};
 use crate::kind::Kind;
@@ -79,6 +79,7 @@ struct Start {
     home: Place,
     others: BTreeMap<String, Place>,
     recorder: Recorder,
+    options: ClientOptions,
     /// What has to be synced before the process is ready.
     informers: Vec<(Option<String>, Informer)>,
 }
@@ -106,7 +107,8 @@ impl Start {
         }
         let home =
             open(&self.manager, &self.guards, &self.home, &self.recorder, &mut self.informers, uses, fence);
-        Ok(Arc::new(Scoped { owned, elsewhere: others, ..home }))
+        let scoped = Scoped { owned, elsewhere: others, ..home };
+        Ok(Arc::new(if self.options.is_empty() { scoped } else { scoped.with(&self.options) }))
     }
 }
 
@@ -219,8 +221,15 @@ impl Manager {
             &health,
             &metrics,
         )?;
-        let mut start =
-            Start { manager: self.name.clone(), guards, home, others, recorder, informers: Vec::new() };
+        let mut start = Start {
+            manager: self.name.clone(),
+            guards,
+            home,
+            others,
+            recorder,
+            options: self.options.clone(),
+            informers: Vec::new(),
+        };
         if self.definitions {
             let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.reads);
             let runnables = self.runnables.iter().flat_map(|runnable| &runnable.uses.reads);

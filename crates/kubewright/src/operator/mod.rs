@@ -17,7 +17,7 @@ use kube::CustomResourceExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::cache::{Memory, Select};
-use crate::client::Permits;
+use crate::client::{ClientOptions, Permits};
 use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
@@ -39,6 +39,7 @@ pub struct Operator {
     grace: Duration,
     memory: Option<Memory>,
     follow_definitions: bool,
+    options: ClientOptions,
     selects: Vec<(Kind, Select)>,
     leader: Option<LeaderElection>,
     webhooks: Webhooks,
@@ -58,6 +59,7 @@ impl Operator {
             grace: Duration::from_secs(30),
             memory: None,
             follow_definitions: false,
+            options: ClientOptions::new(),
             selects: Vec::new(),
             leader: None,
             webhooks: Webhooks::default(),
@@ -166,6 +168,13 @@ impl Operator {
         self
     }
 
+    /// Changes every request of controllers, runnables and webhooks: see [`Manager::client_options`].
+    #[must_use]
+    pub fn client_options(mut self, options: ClientOptions) -> Operator {
+        self.options = options;
+        self
+    }
+
     /// Follows definitions of kinds, and declares the rights that it takes: see [`Manager::follow_definitions`].
     #[must_use]
     pub fn follow_definitions(mut self) -> Operator {
@@ -253,6 +262,7 @@ impl Operator {
     /// The manager that runs this operator's controllers.
     pub fn manager(self, client: kube::Client) -> Manager {
         let mut manager = Manager::new(&self.name, client)
+            .client_options(self.options)
             .grace(self.grace)
             .memory(self.memory.unwrap_or_default())
             .webhooks(self.webhooks);
