@@ -92,7 +92,10 @@ impl Replica {
         let manager = Manager::new("op", client)
             .namespace(Some("default"))
             .sharding(Sharding::new("op").timing(TIMING).shard_selector())
-            .controller(Controller::new(Tells(who, told.clone())).reads::<Secret>());
+            .controller(Controller::new(Tells(who, told.clone())).watches::<Secret>(|_, _| {
+                // Whosever they are, and whether or not they are there.
+                Ok((0..OBJECTS).map(|number| Key::new("default", &format!("m{number}"))).collect())
+            }));
         let cache = manager.cache();
         let (stop, stopped) = oneshot::channel::<()>();
         Replica { cache, stop, running: tokio::spawn(manager.run(stopped.map(drop))) }
@@ -145,8 +148,10 @@ async fn each_holds_and_reconciles_its_share(knows: Knows) -> TestResult {
     let mut theirs = BTreeSet::new();
     while theirs.len() < moved {
         let (who, what) = heard.recv().await.ok_or("the second's share")?;
-        assert_eq!(who, 2, "{what}");
-        theirs.insert(what);
+        // The first may have worked on some of them twice before.
+        if who == 2 {
+            theirs.insert(what);
+        }
     }
     // An event reaches the owner alone, and so does an end: to move is not to be deleted.
     for number in 0..OBJECTS {
@@ -162,6 +167,12 @@ async fn each_holds_and_reconciles_its_share(knows: Knows) -> TestResult {
     let gone = hear(&mut heard, (0..10).map(|number| format!("m{number} is gone")).collect()).await;
     assert_eq!(gone.len(), 10, "{gone:?}");
     assert!(gone.iter().all(|(who, what)| theirs.contains(&what.replace(" is gone", " 1")) == (*who == 2)));
+    // What concerns everything concerns each owner's share; what is another's, or gone for long, is not told as deleted.
+    let secrets: Api<Secret> = Api::default_namespaced(cluster.client());
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"changed": "yes"}}}));
+    secrets.patch("s", &PatchParams::default(), &patch).await?;
+    let again = hear(&mut heard, (10..OBJECTS).map(|number| format!("m{number} 2")).collect()).await;
+    assert_eq!(again.iter().find(wrong), None);
     let left_out = first.stats().left_out + second.stats().left_out;
     assert_eq!(left_out > 0, knows != Knows::Yes, "{left_out}");
 
