@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use kubewright::composite::{
     Composite, Decoration, Decorator, Desired, Observed, Related, Rollout, Selector,
@@ -11,6 +11,7 @@ use kubewright::composite::{
 use kubewright::{Controller, Kind, Operator};
 use kubewright_testing::{BoxError, TestCluster, eventually};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 const EXPOSE: &str = "example.com/expose";
 const FINALIZER: &str = "example.com/exposer";
@@ -172,6 +173,87 @@ async fn a_change_of_what_an_object_relates_to_has_it_looked_at_again() -> Resul
     eventually!(cluster, "their change is seen", tier().await?.as_deref() == Some("silver"));
     maps.delete("settings", &DeleteParams::default()).await?;
     eventually!(cluster, "that they are gone is seen", tier().await?.is_none());
+    Ok(())
+}
+
+/// Attaches three ConfigMaps, changes them one after another, reports in the status and tells how many there are.
+struct Trio(mpsc::UnboundedSender<usize>);
+
+impl Decorator for Trio {
+    type Target = StatefulSet;
+
+    fn name(&self) -> &str {
+        "trio"
+    }
+
+    fn desired(&self, set: &StatefulSet, observed: &Observed<'_>) -> kubewright::Result<Decoration> {
+        // The test may be over.
+        let _ = self.0.send(observed.count());
+        let maps = (0..3).map(|number| {
+            let mut map = map(
+                &format!("part-{number}"),
+                json!({"as": set.annotations().get(EXPOSE).map_or("nothing", String::as_str)}),
+            );
+            map.immutable = Some(true);
+            map
+        });
+        let condition = json!({"type": "Exposed", "status": "True", "reason": "AsAsked", "message": ""});
+        Ok(Decoration::new().attach_all(maps).status(json!({"conditions": [condition]})))
+    }
+
+    fn rollout(&self, _: &Kind) -> Rollout {
+        Rollout::RollingRecreate { max_unavailable: 1 }
+    }
+}
+
+#[tokio::test]
+async fn attachments_are_recreated_one_after_another() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let (told, mut counts) = mpsc::unbounded_channel();
+    let _operator = cluster
+        .run(Operator::new("op").controller(Controller::decorator(Trio(told)).owns::<ConfigMap>()))
+        .await?;
+    let sets: Api<StatefulSet> = Api::default_namespaced(cluster.client());
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    sets.create(&PostParams::default(), &set("web", json!({EXPOSE: "first"}))).await?;
+    while counts.recv().await != Some(3) {}
+    annotate(&sets, "web", json!("second")).await?;
+    let all_are = async |wanted: &str| -> Result<bool, BoxError> {
+        let maps = maps.list(&ListParams::default()).await?.items;
+        let of = |map: &ConfigMap| map.data.as_ref().is_some_and(|data| data["as"] == wanted);
+        Ok(maps.iter().filter(|map| map.name_any().starts_with("part-") && of(map)).count() == 3)
+    };
+    eventually!(cluster, "all are made anew", all_are("second").await?);
+    let mut seen = Vec::new();
+    while let Ok(count) = counts.try_recv() {
+        seen.push(count);
+    }
+    assert!(seen.iter().all(|count| *count >= 2), "more than one was away: {seen:?}");
+    assert!(seen.iter().filter(|count| **count == 2).count() >= 3, "each was away once: {seen:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decorators_part_of_the_status_stays_beside_that_of_others() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let (told, _counts) = mpsc::unbounded_channel();
+    let _operator = cluster
+        .run(Operator::new("op").controller(Controller::decorator(Trio(told)).owns::<ConfigMap>()))
+        .await?;
+    let sets: Api<StatefulSet> = Api::default_namespaced(cluster.client());
+    sets.create(&PostParams::default(), &set("web", json!({}))).await?;
+    let conditions = async || -> Result<Vec<String>, BoxError> {
+        let status = sets.get_status("web").await?.status.unwrap_or_default();
+        Ok(status.conditions.into_iter().flatten().map(|condition| condition.type_).collect())
+    };
+    eventually!(cluster, "the condition is there", conditions().await? == ["Exposed"]);
+    // As the set's own controller reports.
+    let own = json!({"status": {"replicas": 3, "readyReplicas": 2}});
+    sets.patch_status("web", &PatchParams::default(), &Patch::Merge(own)).await?;
+    let taken = json!({"status": {"conditions": null}});
+    sets.patch_status("web", &PatchParams::default(), &Patch::Merge(taken)).await?;
+    eventually!(cluster, "the condition is back", conditions().await? == ["Exposed"]);
+    assert_eq!(sets.get_status("web").await?.status.unwrap().ready_replicas, Some(2));
     Ok(())
 }
 

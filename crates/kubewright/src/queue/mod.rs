@@ -45,8 +45,8 @@ pub struct Queue<K, R> {
     items: HashMap<K, Item<R>>,
     ready: Turns<K>,
     timers: BTreeMap<(Instant, u64), K>,
-    /// When each item that runs was handed out, by its ticket: the first is the oldest.
-    running: BTreeMap<u64, Instant>,
+    /// When each item that runs was handed out, by its ticket.
+    running: HashMap<u64, Instant>,
     backoff: Backoff,
     tenants: Option<Tenants<K>>,
     limit: Option<Bucket>,
@@ -65,7 +65,7 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> Queue<K, R> {
             items: HashMap::new(),
             ready: Turns::new(),
             timers: BTreeMap::new(),
-            running: BTreeMap::new(),
+            running: HashMap::new(),
             backoff,
             tenants: None,
             limit: None,
@@ -332,9 +332,8 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> Queue<K, R> {
 
     /// How long the items that are handed out have been with their workers: together, and the longest.
     pub fn unfinished(&self, now: Instant) -> (Duration, Duration) {
-        let ages = self.running.values().map(|since| now.saturating_duration_since(*since));
-        let longest = self.running.first_key_value().map(|(_, since)| now.saturating_duration_since(*since));
-        (ages.sum(), longest.unwrap_or_default())
+        let ages = || self.running.values().map(|since| now.saturating_duration_since(*since));
+        (ages().sum(), ages().max().unwrap_or_default())
     }
 }
 

@@ -24,8 +24,8 @@ pub struct Tenants<K>(Arc<Of<K>>);
 type Of<K> = dyn Fn(&K) -> Arc<str> + Send + Sync;
 
 impl<K: fmt::Debug> Tenants<K> {
-    /// What a function says of a key. It is asked when a key enters the queue and must be quick: events wait for it.
-    /// Keys at which it panics share a tenant.
+    /// What a function says of a key. It is asked when a key enters the queue, must be quick, as events wait for it, and
+    /// must not queue anything itself. Keys at which it panics share a tenant.
     pub fn by<T: Into<Arc<str>>>(tenant: impl Fn(&K) -> T + Send + Sync + 'static) -> Tenants<K> {
         Tenants(Arc::new(move |key| tenant(key).into()))
     }

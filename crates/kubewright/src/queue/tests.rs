@@ -231,8 +231,9 @@ fn figures_count_as_client_go_counts() {
     let start = Instant::now();
     let later = |seconds| start + Duration::from_secs(seconds);
     let mut queue = queue();
-    ["a", "b"].into_iter().for_each(|reason| queue.add(1, Priority::LIVE, reason, start));
+    // The first that is added is handed out last.
     queue.add(2, Priority::LOW, "a", start);
+    ["a", "b"].into_iter().for_each(|reason| queue.add(1, Priority::LIVE, reason, start));
     assert_eq!((queue.adds(), queue.depth()), (2, 2));
     assert_eq!(queue.depths().collect::<Vec<_>>(), [(Priority::LIVE, 1), (Priority::LOW, 1)]);
     queue.take(start).unwrap();
