@@ -1,6 +1,6 @@
 //! The queue of keys to reconcile, as a pure state machine that takes `now`: every key is there once,
 //! is never handled by two workers at once, waits out its own backoff, and knows why it is there.
-//! Which of the ready ones comes next is for [`turns`] to say, and how fast for [`limit`].
+//! Which of the ready ones comes next is for `turns` to say, and how fast for `limit`.
 
 #[cfg(test)]
 mod interleavings;
