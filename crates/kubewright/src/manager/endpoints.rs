@@ -31,16 +31,16 @@ pub(super) struct Serves {
     pub(super) health: bool,
 }
 
-/// What is served where, from the addresses of the metrics and of health: they may be the same.
+/// What is served where, from the addresses of the metrics and of health: they may be the same, unless any free port
+/// will do.
 pub(super) fn addresses(metrics: Option<&str>, health: Option<&str>) -> Vec<(String, Serves)> {
-    let mut wanted: Vec<(String, Serves)> = Vec::new();
-    if let Some(address) = metrics {
-        wanted.push((address.into(), Serves { metrics: true, health: health == Some(address) }));
+    let both = metrics.filter(|address| health == Some(address) && !address.ends_with(":0"));
+    if let Some(address) = both {
+        return vec![(address.into(), Serves { metrics: true, health: true })];
     }
-    if let Some(address) = health.filter(|address| metrics != Some(address)) {
-        wanted.push((address.into(), Serves { metrics: false, health: true }));
-    }
-    wanted
+    let metrics = metrics.map(|address| (address.into(), Serves { metrics: true, health: false }));
+    let health = health.map(|address| (address.into(), Serves { metrics: false, health: true }));
+    metrics.into_iter().chain(health).collect()
 }
 
 /// Whether only this machine reaches a listener.
@@ -228,6 +228,7 @@ mod tests {
         let both = Serves { metrics: true, health: true };
         assert_eq!(addresses(Some(":1"), Some(":1")), [(":1".to_owned(), both)]);
         assert_eq!(addresses(Some(":1"), Some(":2")).len(), 2);
+        assert_eq!(addresses(Some("127.0.0.1:0"), Some("127.0.0.1:0")).len(), 2, "two free ports");
         assert_eq!(addresses(None, None), []);
     }
 }

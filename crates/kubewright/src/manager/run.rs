@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::cluster::Place;
 use super::endpoints::{Endpoints, addresses, private};
 use super::gate::Gate;
+use super::health::Health;
 use super::metrics::Metrics;
 use super::parts::Parts;
 use super::queues::Queues;
@@ -163,6 +164,11 @@ impl Manager {
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
         let (limit, to_share) = (self.rate_limit, self.kinds_to_share());
         let home = Place::new(None, self.client.clone(), self.cache.clone(), self.scope.clone(), limit)?;
+        if let Some(limits) = &self.limits {
+            watch_limits(limits, &self.name, &metrics);
+        }
+        let guards = Guards { warnings: Arc::default(), metrics: Arc::clone(&metrics) };
+        let served = self.endpoints(&guards, &home, &health, &metrics).await?;
         let mut others = BTreeMap::new();
         for cluster in self.clusters {
             let (name, place) = cluster.open(limit).await?;
@@ -170,47 +176,6 @@ impl Manager {
         }
         let places = std::iter::once(&home).chain(others.values());
         metrics.watch_caches(places.map(|place| (place.name.clone(), place.cache.clone())));
-        if let Some(limits) = &self.limits {
-            watch_limits(limits, &self.name, &metrics);
-        }
-        let guards = Guards { warnings: Arc::default(), metrics: Arc::clone(&metrics) };
-        // Listeners first: whoever asks while the caches sync gets an answer, and a taken port is known at once.
-        let names = Names::new(&self.name, &self.own_namespace);
-        let (queues, watchdog) = (Arc::new(Queues::default()), Arc::new(Watchdog::default()));
-        let mut servers = JoinSet::new();
-        servers.spawn({
-            let watchdog = Arc::clone(&watchdog);
-            async move { watchdog.beat().await }
-        });
-        health.live_check(Box::new(move || watchdog.judge(Instant::now())));
-        // Served to the last: whoever asks meanwhile is told that the process stops.
-        let (_end, ended) = watch::channel(false);
-        for (address, serves) in addresses(self.metrics_address.as_deref(), self.health_address.as_deref()) {
-            let listener = listen(&address).await?;
-            let (mut secured, mut gate) = (None, None);
-            if let Some(certificates) = self.metrics_certificates.as_ref().filter(|_| serves.metrics) {
-                if serves.health {
-                    return Err(Error::Usage(format!(
-                        "{address}: probes can't show a token; health needs another address than secured metrics"
-                    )));
-                }
-                let certificate = Alone::new("metrics", names.dns_of(&names.metrics_service()), certificates);
-                secured = Some(certificate.shown().tls());
-                servers.spawn(certificate.run(ended.clone()));
-                gate = Some(Gate::new(guards.client(&home, metrics_permits(), None)));
-            }
-            let endpoints = Endpoints {
-                serves,
-                gate,
-                private: private(&listener),
-                log_filter: self.log_filter.clone(),
-                queues: Arc::clone(&queues),
-                health: Arc::clone(&health),
-                metrics: Arc::clone(&metrics),
-            };
-            let what = if serves.metrics { "metrics" } else { "health" };
-            servers.spawn(serve(listener, secured, what, Arc::new(endpoints), ended.clone()));
-        }
         let (recorder, events) = Recorder::new(guards.client(&home, own_permits(), None), &self.name);
         let mut events = tokio::spawn(events);
         let (stop, stopped) = watch::channel(false);
@@ -249,6 +214,7 @@ impl Manager {
                 Some(listener) => listener,
                 None => listen(&self.webhook_address).await?,
             };
+            let names = Names::new(&self.name, &self.own_namespace);
             let mut permits = self.webhooks.permits(&self.name);
             permits.extend(&self.webhooks.own_permits(&names));
             let client = start.guards.client(&start.home, permits, None);
@@ -304,7 +270,7 @@ impl Manager {
             let (called, limit) = (controller.name.clone(), controller.timeout);
             let runner = Runner::new(controller, scoped, objects, figures);
             let queue = runner.queue();
-            queues.watch(&called, Arc::clone(&queue));
+            served.queues.watch(&called, Arc::clone(&queue));
             health.live_check(Box::new(move || {
                 progress(&called, queue.read(|queue, now| queue.unfinished(now).1), limit)
             }));
@@ -345,6 +311,62 @@ impl Manager {
         }
         result
     }
+}
+
+impl Manager {
+    /// Serves what tells of the process. First of all: whoever asks while the caches sync gets an answer, and a taken port
+    /// is known at once.
+    async fn endpoints(
+        &self,
+        guards: &Guards,
+        home: &Place,
+        health: &Arc<Health>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Served> {
+        let (queues, watchdog) = (Arc::new(Queues::default()), Arc::new(Watchdog::default()));
+        let mut servers = JoinSet::new();
+        servers.spawn({
+            let watchdog = Arc::clone(&watchdog);
+            async move { watchdog.beat().await }
+        });
+        health.live_check(Box::new(move || watchdog.judge(Instant::now())));
+        let (end, ended) = watch::channel(false);
+        for (address, serves) in addresses(self.metrics_address.as_deref(), self.health_address.as_deref()) {
+            let listener = listen(&address).await?;
+            let (mut secured, mut gate) = (None, None);
+            if let Some(certificates) = self.metrics_certificates.as_ref().filter(|_| serves.metrics) {
+                if serves.health {
+                    return Err(Error::Usage(format!(
+                        "{address}: probes can't show a token; health needs another address than secured metrics"
+                    )));
+                }
+                let names = Names::new(&self.name, &self.own_namespace);
+                let certificate = Alone::new("metrics", names.dns_of(&names.metrics_service()), certificates);
+                secured = Some(certificate.shown().tls());
+                servers.spawn(certificate.run(ended.clone()));
+                gate = Some(Gate::new(guards.client(home, metrics_permits(), None)));
+            }
+            let endpoints = Endpoints {
+                serves,
+                gate,
+                private: private(&listener),
+                log_filter: self.log_filter.clone(),
+                queues: Arc::clone(&queues),
+                health: Arc::clone(health),
+                metrics: Arc::clone(metrics),
+            };
+            let what = if serves.metrics { "metrics" } else { "health" };
+            servers.spawn(serve(listener, secured, what, Arc::new(endpoints), ended.clone()));
+        }
+        Ok(Served { queues, _servers: servers, _end: end })
+    }
+}
+
+/// What is served to the last: whoever asks while the process stops is told so.
+struct Served {
+    queues: Arc<Queues>,
+    _servers: JoinSet<()>,
+    _end: watch::Sender<bool>,
 }
 
 /// What this process may use, and uses.

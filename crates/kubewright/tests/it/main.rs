@@ -8,6 +8,7 @@ mod informers;
 mod leaders;
 mod leases;
 mod runnables;
+mod settings;
 mod shards;
 mod storms;
 mod transport;

@@ -11,7 +11,7 @@ use kubewright::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::canned::{Answer, Canned};
+use crate::canned::Canned;
 use crate::leases::Server;
 
 const TIMING: LeaseTiming = LeaseTiming {
@@ -211,17 +211,6 @@ async fn a_controller_of_every_replica_works_while_another_leads() {
         running.await.unwrap().unwrap();
     }
     assert!(hear.try_recv().is_err(), "nobody else reconciled");
-}
-
-#[tokio::test]
-async fn a_cluster_that_the_manager_lacks_is_an_error_that_names_it() {
-    let runnable = Runnable::new("mirror", |_| async { Ok(()) }).uses_in("edge", Uses::new());
-    let manager = Manager::new("op", Canned::new([Answer::refused("x")]).client()).runnable(runnable);
-    let error = manager.run(std::future::pending()).await.unwrap_err().to_string();
-    assert!(
-        error.starts_with("runnable mirror uses a cluster \"edge\" that the manager does not have"),
-        "{error}"
-    );
 }
 
 #[test]
