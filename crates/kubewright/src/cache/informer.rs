@@ -1,7 +1,6 @@
 //! One kind and scope in the cache: the store, who follows its changes, and which of this process's own
 //! writes it has yet to show. The driver applies what the server sent; nothing here does requests.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,7 +23,6 @@ use super::{Scope, driver};
 use crate::client::NotServed;
 use crate::controller::panic_message;
 use crate::kind::{Key, Kind};
-use crate::sharding::Slots;
 
 /// What happened to an object of the cache.
 #[derive(Clone, Debug)]
@@ -50,9 +48,9 @@ pub enum What {
     Deleted,
 }
 
-type Callback = dyn Fn(&Delta) + Send + Sync;
+pub(super) type Callback = dyn Fn(&Delta) + Send + Sync;
 /// Is told which keys are followed no more.
-type Leaver = dyn Fn(&dyn Fn(&Key) -> bool) + Send + Sync;
+pub(super) type Leaver = dyn Fn(&dyn Fn(&Key) -> bool) + Send + Sync;
 
 /// A write of this process that the cache has to catch up with.
 #[derive(Clone, Debug)]
@@ -74,8 +72,8 @@ pub(crate) enum Expected {
 
 /// Own writes not shown yet, in order; each with its number and the replacement it fell into.
 #[derive(Default)]
-struct Pending {
-    writes: Vec<(Wrote, u64, u64)>,
+pub(super) struct Pending {
+    pub(super) writes: Vec<(Wrote, u64, u64)>,
     last: u64,
 }
 
@@ -85,18 +83,18 @@ pub(crate) struct Shared {
     pub(super) select: Arc<Select>,
     /// The replica's share, where no more than that is followed.
     pub(super) share: Option<Share>,
-    store: RwLock<Store>,
-    budget: Arc<Budget>,
-    subscribers: Mutex<Vec<(u64, Box<Callback>)>>,
+    pub(super) store: RwLock<Store>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) subscribers: Mutex<Vec<(u64, Box<Callback>)>>,
     /// Told of what is followed no more.
-    leavers: Mutex<Vec<(u64, Box<Leaver>)>>,
-    pending: Mutex<Pending>,
-    parts: RwLock<Vec<Arc<Part>>>,
+    pub(super) leavers: Mutex<Vec<(u64, Box<Leaver>)>>,
+    pub(super) pending: Mutex<Pending>,
+    pub(super) parts: RwLock<Vec<Arc<Part>>>,
     /// The first lists of all parts were complete at some time, and the kind is served.
-    synced: AtomicBool,
+    pub(super) synced: AtomicBool,
     /// The first list of every part is complete now.
-    settled: AtomicBool,
-    changed: Notify,
+    pub(super) settled: AtomicBool,
+    pub(super) changed: Notify,
     next_subscriber: AtomicU64,
     relists: AtomicU64,
     events: AtomicU64,
@@ -419,99 +417,6 @@ impl Shared {
         self.select.takes(object) && self.share.as_ref().is_none_or(|share| share.takes(object))
     }
 
-    fn part_of(&self, key: &Key) -> Option<Arc<Part>> {
-        self.parts.read().iter().find(|part| part.holds(key)).cloned()
-    }
-
-    /// Whether the first list of a key's part, or of all, is complete.
-    fn is_settled(&self, key: Option<&Key>) -> bool {
-        self.settled.load(Ordering::Acquire)
-            || key.is_some_and(|key| self.part_of(key).is_some_and(|part| part.is_synced()))
-    }
-
-    /// Begins to follow everything, or one namespace more.
-    pub(super) fn join(&self, namespace: Option<&str>) -> Arc<Part> {
-        let part = Arc::new(Part::new(namespace));
-        self.parts.write().push(Arc::clone(&part));
-        part
-    }
-
-    /// Follows a namespace no more: its objects go without being told as deleted, for they are not.
-    pub(super) fn leave(&self, namespace: &str) {
-        // Nobody subscribes halfway.
-        let subscribers = self.subscribers.lock();
-        self.parts.write().retain(|part| part.namespace.as_deref() != Some(namespace));
-        {
-            let mut store = self.store.write();
-            let hot = store.hot_bytes();
-            store.clear(Some(namespace));
-            self.budget.changed(hot, store.hot_bytes());
-        }
-        self.pending.lock().writes.retain(|(wrote, _, _)| wrote.key.namespace() != Some(namespace));
-        drop(subscribers);
-        self.tell_leavers(&|key| key.namespace() == Some(namespace));
-        self.settle();
-    }
-
-    fn tell_leavers(&self, left: &dyn Fn(&Key) -> bool) {
-        self.leavers.lock().iter().for_each(|(_, leaver)| leaver(left));
-    }
-
-    /// Follows these slots from now on: objects of others go without being told as deleted. What is followed is to be
-    /// listed anew.
-    pub(super) fn turn_to(&self, share: &Share, slots: Slots) {
-        let subscribers = self.subscribers.lock();
-        self.parts.write().clear();
-        share.set_slots(slots);
-        let left: HashSet<Key> = {
-            let mut store = self.store.write();
-            let hot = store.hot_bytes();
-            let others = store.iter().filter(|object| !share.takes(object));
-            let left: HashSet<Key> = others.map(|object| object.key().clone()).collect();
-            left.iter().for_each(|key| drop(store.remove(key)));
-            self.budget.changed(hot, store.hot_bytes());
-            left
-        };
-        // The list that follows shows what was written before it, and nobody reads until then.
-        self.pending.lock().writes.clear();
-        drop(subscribers);
-        self.tell_leavers(&|key| left.contains(key));
-    }
-
-    /// Works out whether everything that is followed has been listed, once a part was, or which parts there are
-    /// changed.
-    pub(super) fn settle(&self) {
-        let parts = self.parts.read();
-        let settled = parts.iter().all(|part| part.is_synced());
-        let missing = parts.iter().any(|part| part.missing().is_some());
-        drop(parts);
-        self.settled.store(settled, Ordering::Release);
-        if settled || missing {
-            self.synced.store(settled, Ordering::Release);
-        }
-        self.changed.notify_waiters();
-    }
-
-    /// The server serves the kind no more, or not yet: whatever there was of it is gone.
-    pub(super) fn not_served(&self, part: &Part, why: NotServed) {
-        part.set_missing(Some(why));
-        part.set_synced(false);
-        self.settle();
-        let subscribers = self.subscribers.lock();
-        let gone = {
-            let mut store = self.store.write();
-            let hot = store.hot_bytes();
-            let gone = store.clear(part.namespace.as_deref());
-            self.budget.changed(hot, store.hot_bytes());
-            gone
-        };
-        self.pending.lock().writes.retain(|(wrote, _, _)| !part.holds(&wrote.key));
-        for object in gone {
-            let delta = Delta { what: What::Deleted, object, before: None, initial: false };
-            subscribers.iter().for_each(|(_, callback)| tell(&**callback, &delta));
-        }
-    }
-
     pub(super) fn begin_replace(&self, part: &Part) {
         self.relists.fetch_add(1, Ordering::Relaxed);
         part.set_round(self.store.write().begin_replace());
@@ -637,7 +542,7 @@ impl Shared {
 }
 
 /// A subscriber's panic is its own affair: the others and the cache go on.
-fn tell(callback: &Callback, delta: &Delta) {
+pub(super) fn tell(callback: &Callback, delta: &Delta) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(delta))) {
         let message = panic_message(&*panic);
         tracing::error!(object = %delta.object.key(), message, "a subscriber of the cache panicked");
@@ -662,228 +567,4 @@ fn push_replacement(
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::Pod;
-
-    use super::*;
-    use crate::cache::Memory;
-    use crate::client::Missing;
-
-    /// An informer of everything, and what its watch feeds.
-    struct Fed(Shared, Arc<Part>);
-
-    impl std::ops::Deref for Fed {
-        type Target = Shared;
-
-        fn deref(&self) -> &Shared {
-            &self.0
-        }
-    }
-
-    impl Fed {
-        fn begin_replace(&self) {
-            self.0.begin_replace(&self.1);
-        }
-
-        fn apply(&self, batch: Vec<(Effect, Option<Cached>)>) {
-            self.0.apply(&self.1, batch);
-        }
-    }
-
-    fn shared() -> Fed {
-        selecting(Select::all())
-    }
-
-    fn selecting(select: Select) -> Fed {
-        let budget = Arc::new(Budget::new(Memory::default()));
-        let shared = Shared::new(Kind::of::<Pod>(), Scope::All, Arc::new(select), None, budget);
-        let part = shared.join(None);
-        Fed(shared, part)
-    }
-
-    fn pod(name: &str, uid: &str, version: u64) -> Option<Cached> {
-        let text =
-            format!(r#"{{"metadata":{{"name":"{name}","uid":"{uid}","resourceVersion":"{version}"}}}}"#);
-        Some(Cached::read(text.as_bytes(), &Kind::of::<Pod>()).unwrap())
-    }
-
-    fn wrote(name: &str, what: Expected) -> Wrote {
-        Wrote { key: name.into(), what, object: None }
-    }
-
-    #[test]
-    fn a_read_waits_for_the_version_that_was_written() {
-        let shared = shared();
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Synced(10), None)]);
-        shared.wrote(wrote("a", Expected::Version(12)));
-        assert!(shared.is_behind(None, u64::MAX) && shared.is_behind(Some(&"a".into()), u64::MAX));
-        assert!(!shared.is_behind(Some(&"b".into()), u64::MAX));
-        shared.apply(vec![(Effect::Put { initial: false }, pod("z", "z", 11))]);
-        assert!(shared.is_behind(None, u64::MAX));
-        shared.apply(vec![(Effect::Put { initial: false }, pod("a", "u", 12))]);
-        assert!(!shared.is_behind(None, u64::MAX));
-    }
-
-    #[test]
-    fn a_read_does_not_wait_for_writes_made_after_it_began() {
-        let shared = shared();
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Synced(10), None)]);
-        shared.wrote(wrote("a", Expected::Version(11)));
-        let began = shared.pending.lock().last;
-        shared.wrote(wrote("b", Expected::Version(12)));
-        assert!(shared.is_behind(None, began));
-        shared.apply(vec![(Effect::Reached(11), None)]);
-        assert!(!shared.is_behind(None, began) && shared.is_behind(None, u64::MAX));
-    }
-
-    #[test]
-    fn a_read_waits_until_a_deleted_object_is_gone() {
-        let shared = shared();
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 5)), (Effect::Synced(10), None)]);
-        shared.wrote(wrote("a", Expected::Gone("u".into())));
-        assert!(shared.is_behind(Some(&"a".into()), u64::MAX));
-        shared.apply(vec![(Effect::Delete, pod("a", "u", 11))]);
-        assert!(!shared.is_behind(None, u64::MAX));
-    }
-
-    #[test]
-    fn an_object_created_and_deleted_at_once_does_not_appear_in_between() {
-        let shared = shared();
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Synced(10), None)]);
-        shared.wrote(wrote("a", Expected::Version(11)));
-        shared.wrote(wrote("a", Expected::Gone("u".into())));
-        shared.apply(vec![(Effect::Put { initial: false }, pod("a", "u", 11))]);
-        assert!(shared.is_behind(None, u64::MAX));
-        shared.apply(vec![(Effect::Delete, pod("a", "u", 12))]);
-        assert!(!shared.is_behind(None, u64::MAX));
-    }
-
-    #[test]
-    fn a_read_does_not_wait_for_what_is_not_followed() {
-        let shared = selecting(Select::all().labels("app=a").unwrap());
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 5)), (Effect::Synced(10), None)]);
-        let unlabelled = |name: &str, version| Wrote {
-            key: name.into(),
-            what: Expected::Version(version),
-            object: pod(name, "u", version).map(Arc::new),
-        };
-        shared.wrote(unlabelled("b", 11));
-        assert!(!shared.is_behind(None, u64::MAX));
-        // One that is no longer followed goes.
-        shared.wrote(unlabelled("a", 12));
-        assert!(shared.is_behind(None, u64::MAX));
-        shared.apply(vec![(Effect::Delete, pod("a", "u", 12))]);
-        assert!(!shared.is_behind(None, u64::MAX));
-    }
-
-    #[test]
-    fn writes_before_a_relist_are_covered_by_it_even_when_revisions_start_over() {
-        let shared = shared();
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Synced(500), None)]);
-        shared.wrote(wrote("a", Expected::Version(900)));
-        shared.begin_replace();
-        shared.wrote(wrote("b", Expected::Version(4)));
-        shared.apply(vec![(Effect::Synced(3), None)]);
-        assert!(!shared.is_behind(Some(&"a".into()), u64::MAX));
-        assert!(shared.is_behind(Some(&"b".into()), u64::MAX));
-        shared.apply(vec![(Effect::Reached(4), None)]);
-        assert!(!shared.is_behind(None, u64::MAX));
-    }
-
-    #[test]
-    fn an_object_recreated_unseen_is_reported_as_deleted_and_added() {
-        let shared = shared();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let record = Arc::clone(&seen);
-        shared.subscribers.lock().push((
-            0,
-            Box::new(move |event: &Delta| record.lock().push((event.what, event.object.uid().to_owned()))),
-        ));
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Put { initial: true }, pod("a", "old", 5)), (Effect::Synced(10), None)]);
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Put { initial: true }, pod("a", "new", 20)), (Effect::Synced(21), None)]);
-        let seen = seen.lock();
-        assert_eq!(
-            *seen,
-            [(What::Added, "old".into()), (What::Deleted, "old".into()), (What::Added, "new".into())]
-        );
-    }
-
-    fn in_namespace(namespace: &str, name: &str, version: u64) -> Option<Cached> {
-        let text = format!(
-            r#"{{"metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{name}","resourceVersion":"{version}"}}}}"#
-        );
-        Some(Cached::read(text.as_bytes(), &Kind::of::<Pod>()).unwrap())
-    }
-
-    #[test]
-    fn namespaces_come_and_go_without_a_word_about_deletion() {
-        let Fed(shared, whole) = shared();
-        shared.parts.write().clear();
-        drop(whole);
-        let (one, two) = (shared.join(Some("one")), shared.join(Some("two")));
-        let (seen, left) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let (record, count) = (Arc::clone(&seen), Arc::clone(&left));
-        let callback = move |event: &Delta| record.lock().push((event.what, event.object.key().to_string()));
-        shared.subscribers.lock().push((0, Box::new(callback)));
-        shared.leavers.lock().push((
-            0,
-            Box::new(move |left: &dyn Fn(&Key) -> bool| {
-                assert!(left(&("two", "q").into()) && !left(&("one", "p").into()));
-                count.fetch_add(1, Ordering::Relaxed);
-            }),
-        ));
-        shared.begin_replace(&one);
-        shared.begin_replace(&two);
-        let put = |namespace, version| (Effect::Put { initial: true }, in_namespace(namespace, "p", version));
-        shared.apply(&one, vec![put("one", 3), (Effect::Synced(5), None)]);
-        assert!(!shared.is_settled(None) && shared.is_settled(Some(&("one", "p").into())));
-        shared.apply(&two, vec![put("two", 4), (Effect::Synced(5), None)]);
-        assert!(shared.is_settled(None) && shared.synced.load(Ordering::Relaxed));
-        // Each namespace's watch is as far as it is, and so are the writes that reads wait for.
-        shared.wrote(Wrote { key: ("two", "q").into(), what: Expected::Version(9), object: None });
-        shared.apply(&one, vec![(Effect::Reached(20), None)]);
-        assert!(shared.is_behind(None, u64::MAX));
-        shared.leave("two");
-        assert!(!shared.is_behind(None, u64::MAX));
-        assert_eq!(shared.store.read().len(), 1);
-        // One that is followed later is not read before it is listed, and the rest is.
-        let three = shared.join(Some("three"));
-        shared.settle();
-        assert!(
-            !shared.is_settled(Some(&("three", "p").into())) && shared.is_settled(Some(&("one", "p").into()))
-        );
-        assert!(shared.synced.load(Ordering::Relaxed), "the process stays ready");
-        shared.begin_replace(&three);
-        shared.apply(&three, vec![(Effect::Synced(21), None)]);
-        assert!(shared.is_settled(None));
-        let told = [(What::Added, "one/p".to_owned()), (What::Added, "two/p".to_owned())];
-        assert_eq!((&*seen.lock(), left.load(Ordering::Relaxed)), (&told.to_vec(), 1));
-    }
-
-    #[test]
-    fn what_is_served_no_more_is_gone() {
-        let shared = shared();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let record = Arc::clone(&seen);
-        let callback = move |event: &Delta| record.lock().push((event.what, event.object.key().to_string()));
-        shared.subscribers.lock().push((0, Box::new(callback)));
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 5)), (Effect::Synced(10), None)]);
-        shared.wrote(wrote("b", Expected::Version(12)));
-        let missing = Missing::Group("example.com".into());
-        shared.not_served(&shared.1, NotServed { wanted: "Widget of example.com/v1".into(), missing });
-        assert!(!shared.synced.load(Ordering::Relaxed) && !shared.is_behind(None, u64::MAX));
-        assert_eq!(*seen.lock(), [(What::Added, "a".to_owned()), (What::Deleted, "a".to_owned())]);
-        shared.begin_replace();
-        shared.apply(vec![(Effect::Synced(30), None)]);
-        assert!(shared.synced.load(Ordering::Relaxed) && shared.1.missing().is_none());
-    }
-}
+mod tests;

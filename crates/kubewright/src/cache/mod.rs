@@ -6,6 +6,7 @@
 
 mod backoff;
 mod cold;
+mod coverage;
 mod definitions;
 mod driver;
 mod frame;

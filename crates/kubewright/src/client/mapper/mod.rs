@@ -3,6 +3,7 @@
 //! or something is missing; both documents are asked for with the tag of what is known, so that most fetches move no
 //! bytes. What never happens here: guessing a plural or a scope.
 
+mod documents;
 mod refresh;
 mod table;
 
@@ -17,8 +18,9 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use self::documents::{Document, parse_version};
 use self::refresh::Refresh;
-use self::table::{Document, Group, Version, parse_version};
+use self::table::{Group, Version};
 pub use self::table::{Missing, NotServed, Resources, Served};
 use crate::kind::Kind;
 
