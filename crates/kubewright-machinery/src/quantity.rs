@@ -146,7 +146,10 @@ fn parse(text: &str) -> Result<(Quantity, bool), Error> {
     let places = i32::try_from(fraction.len()).map_err(|_| Error::Number)?.saturating_sub(dropped);
     let (mut mantissa, mut scale, mut format) = match found {
         Suffix::Ten(exponent, format) => (number, exponent.saturating_sub(places), format),
-        Suffix::Two(bits) => (number.saturating_mul(1 << bits), -places, Format::BinarySi),
+        Suffix::Two(bits) => {
+            let (number, up) = shifted_left(number, bits);
+            (number, up - places, Format::BinarySi)
+        }
     };
     // Short enough numbers in a tidy form are written back as they came, as Kubernetes' fast path has it.
     let length = (whole.len() + fraction.len()) as i32;
@@ -203,6 +206,20 @@ fn number(digits: impl Iterator<Item = u8>) -> (i128, i32) {
         }
     }
     (long.unwrap_or(short.into()) + i128::from(up), dropped)
+}
+
+/// A number times 2^bits in 37 digits, rounded away from zero, and the power of ten that was taken out for that.
+fn shifted_left(number: i128, bits: u32) -> (i128, i32) {
+    const MOST: u128 = 10u128.pow(37);
+    let (mut number, mut up) = (number, 0);
+    loop {
+        let product = number.checked_mul(1 << bits).filter(|product| product.unsigned_abs() < MOST);
+        if let Some(product) = product {
+            return (product, up);
+        }
+        number = div_away(number, Some(10));
+        up += 1;
+    }
 }
 
 /// 10^exponent; none past 38 digits.
@@ -313,6 +330,11 @@ impl Quantity {
         before == *self
     }
 
+    /// How far from zero the amount is.
+    fn magnitude(&self) -> Self {
+        Self { mantissa: self.mantissa.saturating_abs(), scale: self.scale, ..Self::default() }
+    }
+
     /// Both mantissas at the smaller scale; none when that takes more than 38 digits.
     fn aligned(&self, other: &Self) -> Option<(i128, i128, i32)> {
         let scale = self.scale.min(other.scale);
@@ -334,7 +356,7 @@ impl Quantity {
         match self.aligned(other).and_then(|(a, b, scale)| Some((op(a, b)?, scale))) {
             Some((mantissa, scale)) => (self.mantissa, self.scale) = (mantissa, scale),
             // Amounts so far apart that the lesser has no weight.
-            None if other.as_f64().abs() > self.as_f64().abs() => {
+            None if other.magnitude() > self.magnitude() => {
                 (self.mantissa, self.scale) = (other.mantissa.saturating_mul(sign), other.scale);
             }
             None => {}
@@ -544,6 +566,9 @@ mod tests {
         let debt: Quantity = "-12107193470001220702202631Gi".parse().unwrap();
         assert_eq!(debt.to_string(), "-12107193470001220702202631Gi");
         assert_eq!(debt.value(), i64::MIN);
+        let greater: Quantity = format!("-{}Ki", "7".repeat(40)).parse().unwrap();
+        assert!(greater < debt);
+        assert_eq!(greater.to_string().parse::<Quantity>().unwrap(), greater);
     }
 
     #[test]
@@ -567,6 +592,21 @@ mod tests {
         cpu.mul(3);
         assert_eq!(cpu.to_string(), "1500m");
         assert!("1e100".parse::<Quantity>().unwrap() > "9E".parse().unwrap());
+    }
+
+    #[test]
+    fn a_sum_is_the_same_either_way_however_far_apart_its_parts_are() {
+        for (greater, lesser) in
+            [("8e553", "8e353"), ("-1e900", "9E"), ("1e400", "-1e-9"), ("-8e553", "-8e353")]
+        {
+            let (greater, lesser): (Quantity, Quantity) = (greater.parse().unwrap(), lesser.parse().unwrap());
+            let (mut sum, mut other) = (greater.clone(), lesser.clone());
+            sum.add(&lesser);
+            other.add(&greater);
+            assert_eq!((&sum, &other), (&greater, &greater));
+            other.sub(&greater);
+            assert!(other.is_zero());
+        }
     }
 
     proptest! {

@@ -137,6 +137,8 @@ fn is_plain(s: &str) -> bool {
             '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`',
             ' ', '=',
         ])
+        // The end of a document.
+        && !s.starts_with("...")
         && !s.ends_with([' ', ':'])
         && !s.contains(": ")
         && !s.contains(" #")
@@ -168,6 +170,8 @@ mod tests {
         for s in [
             "",
             "a: b",
+            "...",
+            "... and so on",
             "- x",
             "line\nline\n",
             "x\n\ny",
