@@ -8,6 +8,7 @@ mod cluster;
 mod delegated;
 mod kinds;
 mod runtime;
+mod scaling;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -41,7 +42,29 @@ enum What {
     /// The built-in kinds: the catalogue at start, and a pod on its way to the store.
     Kinds,
     /// The operator runtime against kube-runtime: memory, first sync, throughput, latency.
-    Runtime,
+    Runtime {
+        /// Measure only this.
+        #[arg(long)]
+        only: Option<runtime::Part>,
+    },
+    /// What an operator costs as objects, kinds and controllers become more: a table, and pictures in a folder.
+    Scaling {
+        /// Where the SVG files go.
+        #[arg(long, value_name = "FOLDER", default_value = "docs/scaling")]
+        out: std::path::PathBuf,
+    },
+    /// What `scaling` measures in processes of their own.
+    #[command(hide = true)]
+    Scaled {
+        /// Whose runtime.
+        side: scaling::Side,
+        /// How many objects of each kind.
+        objects: usize,
+        /// How many kinds.
+        kinds: usize,
+        /// How many controllers of each kind.
+        controllers: usize,
+    },
     /// What `runtime` measures in processes of their own: bytes that a cached pod costs.
     #[command(hide = true)]
     Held {
@@ -54,13 +77,20 @@ enum What {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    // As in a program that has one and is quiet. Without any, what is traced goes to `log`, which looks at it again.
+    tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default())?;
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let table = match cli.what {
         What::Apiserver { only } => runtime()?.block_on(apiserver::run(only))?,
         What::Cluster => runtime()?.block_on(cluster::run())?,
         What::Delegated => runtime()?.block_on(delegated::run())?,
         What::Kinds => kinds::run()?,
-        What::Runtime => runtime::run()?,
+        What::Runtime { only } => runtime::run(only)?,
+        What::Scaling { out } => return scaling::run(&out),
+        What::Scaled { side, objects, kinds, controllers } => {
+            println!("{}", scaling::measure(side, scaling::Size { objects, kinds, controllers })?);
+            return Ok(());
+        }
         What::Held { what, pods } => {
             println!("{}", runtime::hold(what, pods)?);
             return Ok(());

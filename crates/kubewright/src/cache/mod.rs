@@ -38,7 +38,7 @@ pub(crate) use self::informer::{Expected, Wrote};
 use self::memory::Budget;
 pub use self::memory::Memory;
 pub use self::namespaces::Namespaces;
-pub use self::object::{Cached, DecodeError, Owner, decode_all};
+pub use self::object::{Cached, DecodeError, Owner, decode_all, decode_each};
 pub use self::select::{Select, SelectError};
 use self::share::Share;
 pub use self::store::{Change, Index, Store, Version};
