@@ -226,6 +226,11 @@ impl Call {
             "" => Err(Status::bad_request("name must be provided")),
             _ => Ok(()),
         };
+        // Definitions have every verb; kinds of an aggregated server may not.
+        if Verb::EVERY.iter().any(|verb| verb.as_str() == &*self.info.verb && !self.resource.verbs.has(*verb))
+        {
+            return Err(self.not_supported());
+        }
         match &*self.info.verb {
             "get" => get::get(self).await,
             "list" => list::list(self).await,

@@ -124,7 +124,7 @@ fn dev_says_what_is_missing_in_a_folder_that_is_no_project() {
 fn mydaemonset() -> std::path::PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "mydaemonset"])
+        .args(["build", "--quiet", "--workspace", "--bin", "mydaemonset"])
         .current_dir(repository(""))
         .status()
         .unwrap();

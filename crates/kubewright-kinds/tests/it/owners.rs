@@ -454,6 +454,14 @@ impl World<'_> {
             return Ok(());
         }
         let now = self.get().await;
+        if !matches!(write.way, Way::Status { .. }) {
+            // That the status is no business of the endpoint is known in the version of the request only: a write of
+            // the object takes the status, where it leaves it out or says another, from those who wrote it in another
+            // version, and gives it to nobody.
+            let entries = before.as_ref().and_then(|before| before["metadata"]["managedFields"].as_array());
+            let mut writers = entries.into_iter().flatten().filter(|entry| entry["subresource"] == "status");
+            self.status_forgotten |= writers.any(|entry| entry["apiVersion"] != request.3["apiVersion"]);
+        }
         match write.way {
             Way::Delete => {
                 self.forgotten &= now.is_some();
