@@ -155,7 +155,7 @@ impl<D: Decorator> Reconciler for Decorated<D> {
     }
 
     async fn deleted(&self, key: &Key, _: &Context) -> Result<Action> {
-        self.relations.relate(key, &[]);
+        self.relations.forget(key);
         Ok(Action::done())
     }
 }
@@ -170,7 +170,7 @@ impl<D: Decorator> Decorated<D> {
             finalizer.filter(|name| object.meta().finalizers.iter().flatten().any(|known| known == name));
         let finalizes = deleting || !selected;
         if finalizes && held.is_none() {
-            self.relations.relate(cx.key(), &[]);
+            self.relations.forget(cx.key());
             return Ok(Action::done());
         }
         if let Some(name) = finalizer.filter(|_| !finalizes) {
@@ -178,7 +178,7 @@ impl<D: Decorator> Decorated<D> {
         }
         let manager = format!("{}/{}", cx.field_manager(), self.decorator.name());
         let related = self.decorator.related(&object);
-        self.relations.relate(cx.key(), &related);
+        self.relations.relate(cx.key(), &related)?;
         cx.caught_up(related.iter().flat_map(Related::kinds).collect()).await?;
         let wanted = {
             let children = cx.children_of(&*object, Some(&manager)).await?;

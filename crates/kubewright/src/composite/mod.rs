@@ -125,6 +125,7 @@ impl Controller {
     #[must_use]
     pub fn relates<K: Object>(self) -> Controller {
         let (kind, relations) = (Kind::of::<K>(), Arc::clone(&self.relations));
+        relations.follow(kind.clone());
         let of = kind.clone();
         self.trigger(Trigger::mapped_raw(
             kind,
@@ -151,7 +152,7 @@ impl<C: Composite> Reconciler for Composed<C> {
     }
 
     async fn deleted(&self, key: &Key, _: &Context) -> Result<Action> {
-        self.relations.relate(key, &[]);
+        self.relations.forget(key);
         Ok(Action::done())
     }
 }
@@ -168,7 +169,7 @@ impl<C: Composite> Composed<C> {
             _ => {}
         }
         let related = self.composite.related(&parent);
-        self.relations.relate(cx.key(), &related);
+        self.relations.relate(cx.key(), &related)?;
         cx.caught_up(related.iter().flat_map(Related::kinds).collect()).await?;
         let desired = {
             let children = cx.children_of(&*parent, None).await?;

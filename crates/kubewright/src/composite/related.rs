@@ -9,6 +9,7 @@ use kubewright_machinery::selector::LabelSelector;
 use parking_lot::Mutex;
 
 use crate::cache::Cached;
+use crate::client::Undeclared;
 use crate::context::View;
 use crate::kind::{Key, Kind, Object};
 use crate::{Error, Result};
@@ -139,22 +140,45 @@ fn fits(selector: &LabelSelector, object: &Cached) -> bool {
 
 /// The rules of all objects of a controller.
 #[derive(Default)]
-pub(crate) struct Relations(Mutex<HashMap<Key, Vec<Related>>>);
+pub(crate) struct Relations {
+    rules: Mutex<HashMap<Key, Vec<Related>>>,
+    /// The kinds whose changes are looked at.
+    kinds: Mutex<Vec<Kind>>,
+}
 
 impl Relations {
+    /// Changes of this kind are looked at.
+    pub(super) fn follow(&self, kind: Kind) {
+        self.kinds.lock().push(kind);
+    }
+
     /// From now on these rules hold for an object. To be said before what they select is read.
-    pub(super) fn relate(&self, key: &Key, rules: &[Related]) {
-        let mut relations = self.0.lock();
-        if rules.is_empty() {
-            relations.remove(key);
-        } else {
-            relations.insert(key.clone(), rules.to_vec());
+    ///
+    /// # Errors
+    /// When a kind's changes are not looked at: the object would not be either.
+    pub(super) fn relate(&self, key: &Key, rules: &[Related]) -> Result {
+        for kind in rules.iter().flat_map(Related::kinds) {
+            if !self.kinds.lock().contains(&kind) {
+                let declaration = format!("`.relates::<{}>()`", kind.kind);
+                return Err(Error::Undeclared(Undeclared { declaration, ..Undeclared::read(&kind) }));
+            }
         }
+        if rules.is_empty() {
+            self.forget(key);
+        } else {
+            self.rules.lock().insert(key.clone(), rules.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Nothing relates to an object any more.
+    pub(super) fn forget(&self, key: &Key) {
+        self.rules.lock().remove(key);
     }
 
     /// The objects whose rules a change of another concerns. Looks at every rule there is.
     pub(crate) fn concerned(&self, kind: &Kind, object: &Cached, view: &View) -> Vec<Key> {
-        let relations = self.0.lock();
+        let relations = self.rules.lock();
         let concerned =
             relations.iter().filter(|(_, rules)| rules.iter().any(|rule| rule.concerns(kind, object, view)));
         concerned.map(|(key, _)| key.clone()).collect()
@@ -173,6 +197,28 @@ mod tests {
         Cached::read(text.as_bytes(), &Kind::of::<K>()).unwrap()
     }
 
+    fn following() -> Relations {
+        let relations = Relations::default();
+        [Kind::of::<ConfigMap>(), Kind::of::<Secret>(), Kind::of::<Namespace>()]
+            .into_iter()
+            .for_each(|kind| relations.follow(kind));
+        relations
+    }
+
+    #[test]
+    fn a_kind_that_is_not_declared_to_relate_is_named() {
+        let relations = Relations::default();
+        relations.follow(Kind::of::<ConfigMap>());
+        let rule = Related::of::<ConfigMap>().in_namespaces("team=shop");
+        let error = relations.relate(&"a".into(), &[rule]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("namespaces; declare it on the controller with `.relates::<Namespace>()`"),
+            "{error}"
+        );
+    }
+
     fn concerned(relations: &Relations, kind: &Kind, object: &Cached) -> Vec<String> {
         let mut keys: Vec<String> =
             relations.concerned(kind, object, &View::default()).iter().map(Key::to_string).collect();
@@ -182,11 +228,12 @@ mod tests {
 
     #[test]
     fn a_change_concerns_those_whose_rules_select_it() {
-        let relations = Relations::default();
+        let relations = following();
         let maps = Related::of::<ConfigMap>;
-        relations.relate(&"by-name".into(), &[maps().in_namespace("global").named(["settings", "more"])]);
-        relations.relate(&"by-label".into(), &[Related::of::<Secret>(), maps().labels("app in (web, db)")]);
-        relations.relate(&"all".into(), &[maps()]);
+        let relate = |name: &str, rules: &[Related]| relations.relate(&name.into(), rules).unwrap();
+        relate("by-name", &[maps().in_namespace("global").named(["settings", "more"])]);
+        relate("by-label", &[Related::of::<Secret>(), maps().labels("app in (web, db)")]);
+        relate("all", &[maps()]);
         let of = |namespace, name, labels| {
             concerned(&relations, &Kind::of::<ConfigMap>(), &object::<ConfigMap>(namespace, name, labels))
         };
@@ -194,14 +241,14 @@ mod tests {
         assert_eq!(of("other", "settings", r#""app":"web""#), ["all", "by-label"]);
         let secret = object::<Secret>("any", "s", "");
         assert_eq!(concerned(&relations, &Kind::of::<Secret>(), &secret), ["by-label"]);
-        relations.relate(&"by-label".into(), &[]);
+        relate("by-label", &[]);
         assert!(concerned(&relations, &Kind::of::<Secret>(), &secret).is_empty());
     }
 
     #[test]
     fn a_namespace_concerns_those_who_select_objects_by_it() {
-        let relations = Relations::default();
-        relations.relate(&"a".into(), &[Related::of::<ConfigMap>().in_namespaces("team=shop")]);
+        let relations = following();
+        relations.relate(&"a".into(), &[Related::of::<ConfigMap>().in_namespaces("team=shop")]).unwrap();
         let of =
             |labels| concerned(&relations, &Kind::of::<Namespace>(), &object::<Namespace>("", "n", labels));
         assert_eq!(of(r#""team":"shop""#), ["a"]);

@@ -16,7 +16,7 @@ const WAITING: usize = 65_536;
 #[derive(Default)]
 struct State {
     queue: Option<Arc<SharedQueue<Key, Reason>>>,
-    waiting: Vec<(Key, String)>,
+    waiting: Vec<(Key, Priority, String)>,
 }
 
 /// A way to make a controller look at an object. Clones lead to the same controller.
@@ -30,8 +30,17 @@ struct State {
 /// controller.external(&payments)
 /// # }
 /// ```
-#[derive(Clone, Default)]
-pub struct External(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub struct External {
+    state: Arc<Mutex<State>>,
+    priority: Priority,
+}
+
+impl Default for External {
+    fn default() -> External {
+        External { state: Arc::default(), priority: Priority::LIVE }
+    }
+}
 
 impl External {
     /// One that leads nowhere yet.
@@ -39,12 +48,20 @@ impl External {
         External::default()
     }
 
+    /// How urgent is what comes through this value and its clones from now on; [`Priority::LIVE`] by default. Another
+    /// clone may be as urgent as before.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> External {
+        self.priority = priority;
+        self
+    }
+
     /// Has an object reconciled, as soon as its controller runs; `why` is told to the reconciler. Never waits.
     pub fn trigger(&self, key: Key, why: &str) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         match &state.queue {
-            Some(queue) => queue.add(key, Priority::LIVE, Reason::External(why.to_owned())),
-            None if state.waiting.len() < WAITING => state.waiting.push((key, why.to_owned())),
+            Some(queue) => queue.add(key, self.priority, Reason::External(why.to_owned())),
+            None if state.waiting.len() < WAITING => state.waiting.push((key, self.priority, why.to_owned())),
             None => {
                 tracing::warn!(object = %key, why, "too many events wait for a controller that doesn't run")
             }
@@ -52,15 +69,15 @@ impl External {
     }
 
     pub(crate) fn connect(&self, queue: &Arc<SharedQueue<Key, Reason>>) {
-        let mut state = self.0.lock();
-        for (key, why) in std::mem::take(&mut state.waiting) {
-            queue.add(key, Priority::LIVE, Reason::External(why));
+        let mut state = self.state.lock();
+        for (key, priority, why) in std::mem::take(&mut state.waiting) {
+            queue.add(key, priority, Reason::External(why));
         }
         state.queue = Some(Arc::clone(queue));
     }
 
     pub(crate) fn disconnect(&self) {
-        self.0.lock().queue = None;
+        self.state.lock().queue = None;
     }
 }
 
@@ -85,8 +102,11 @@ mod tests {
         let (first, second) = (queue.take().await, queue.take().await);
         assert_eq!((first.key.name(), first.reasons.first()), ("a", &[Reason::External("paid".into())][..]));
         assert_eq!(second.key.name(), "b");
+        external.trigger("c".into(), "idle");
+        external.clone().priority(Priority(5)).trigger("d".into(), "urgent");
+        assert_eq!((queue.take().await.key.name(), queue.take().await.key.name()), ("d", "c"));
         external.disconnect();
-        external.trigger("c".into(), "late");
+        external.trigger("e".into(), "late");
         assert_eq!(queue.read(|queue, _| queue.depth()), 0);
     }
 }

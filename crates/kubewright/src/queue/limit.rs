@@ -11,7 +11,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// client-go's default limiter (10 a second with a burst of 100) holds up retries alone, and since controller-runtime
 /// has a priority queue it has none either: each key's own backoff does that. This one limits how often reconciliations
 /// *begin*, so that a storm of events, a restart with many objects and retries alike stay within what the API server
-/// or a system outside of the cluster can bear. Urgent items are still handed out first.
+/// or a system outside of the cluster can bear. Urgent items are still handed out first. (Requests are limited by
+/// [`client::RateLimit`](crate::client::RateLimit).)
 ///
 /// ```
 /// use std::time::Duration;
