@@ -199,3 +199,48 @@ async fn a_reconciler_can_ask_whether_a_kind_is_served() -> TestResult {
     assert!(told.starts_with("Widget in group \"example.com\" is not served: there is no group"), "{told}");
     Ok(())
 }
+
+/// A kind whose definition comes and goes.
+#[derive(kube::CustomResource, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Clone, Debug)]
+#[kube(group = "example.com", version = "v1", kind = "Widget", namespaced)]
+struct WidgetSpec {}
+
+/// Reads Widgets.
+struct Counts(mpsc::UnboundedSender<String>);
+
+impl Reconciler for Counts {
+    type Object = ConfigMap;
+
+    async fn reconcile(&self, map: Arc<ConfigMap>, cx: &Context) -> kubewright::Result<Action> {
+        let data = map.data.as_ref().and_then(|data| data.get("k")).cloned().unwrap_or_default();
+        let seen = match cx.list::<Widget>().await {
+            Ok(widgets) => widgets.len().to_string(),
+            Err(error) => error.chain(),
+        };
+        let _ = self.0.send(format!("{data}: {seen}"));
+        Ok(Action::done())
+    }
+}
+
+#[tokio::test]
+async fn a_read_of_a_kind_that_is_served_no_more_fails_at_once_and_says_so() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    definitions.create(&PostParams::default(), &definition("widgets", "Widget", &["v1"])).await?;
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let manager = Manager::new("counts", cluster.client())
+        .namespaces(&Namespaces::of(["default"]))
+        .controller(Controller::new(Counts(told)).reads::<Widget>());
+    let cache = manager.cache();
+    let _running = run(manager);
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    maps.create(&PostParams::default(), &map("1")).await?;
+    assert_eq!(heard.recv().await.ok_or("a count")?, "1: 0");
+    definitions.delete("widgets.example.com", &DeleteParams::default()).await?;
+    let missing = || cache.informers().iter().any(|informer| informer.missing().is_some());
+    eventually!(cluster, "the kind is missed", missing());
+    maps.replace("m", &PostParams::default(), &map("2")).await?;
+    let told = heard.recv().await.ok_or("an error")?;
+    assert!(told.starts_with("2: Widget of example.com/v1 is not served: there is no group"), "{told}");
+    Ok(())
+}
