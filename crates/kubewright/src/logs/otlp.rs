@@ -49,7 +49,7 @@ impl Export {
 /// A layer that exports spans under the operator's name, if a collector is named. Needs a tokio runtime.
 pub(super) fn layer(operator: &str) -> Result<Option<(BoxedLayer, Export)>> {
     let named = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if !ENDPOINTS.iter().any(|name| named(name)) {
+    if !ENDPOINTS.iter().any(named) {
         return Ok(None);
     }
     to(operator, None).map(Some)
