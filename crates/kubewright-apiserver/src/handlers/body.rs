@@ -180,8 +180,14 @@ pub(super) fn settle(decoded: &mut Decoded, expected: &Expected<'_>) -> Result<(
     if expected.custom {
         let any = SchemaRef::default();
         let schema = expected.schema.unwrap_or(&any);
-        let of_metadata = embedded::coerce(&mut decoded.value, schema, true, false, &Path::ROOT)
-            .map_err(|error| error.to_string())?;
+        let of_metadata =
+            embedded::coerce(&mut decoded.value, schema, true, false, &Path::ROOT).map_err(|error| {
+                match &*error.field {
+                    // The metadata of the object itself are read before those in it.
+                    "metadata" => error.detail,
+                    _ => error.to_string(),
+                }
+            })?;
         let mut unknown = schema::prune::prune(&mut decoded.value, schema, true);
         unknown.extend(of_metadata);
         decoded.strict.extend(unknown.iter().map(|path| format!("unknown field {}", quote(path))));

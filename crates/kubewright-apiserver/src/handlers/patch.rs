@@ -82,7 +82,8 @@ pub(super) async fn read(
         }
         _ => {
             let undecodable = |e: String| Status::bad_request(format!("error decoding YAML: {e}"));
-            let decoded = decode::yaml(&body).map_err(|e| undecodable(e.to_string()))?;
+            let decoded = decode::yaml(&body)
+                .map_err(|e| undecodable(format!("error converting YAML to JSON: {e}")))?;
             let value = match decoded.value {
                 // An empty document is an object of no kind.
                 Value::Null => Value::Object(serde_json::Map::new()),

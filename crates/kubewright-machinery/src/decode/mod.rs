@@ -41,7 +41,7 @@ pub enum Error {
     #[error("exceeded max depth")]
     Depth,
     /// The YAML is not well-formed.
-    #[error("error converting YAML to JSON: yaml: {0}")]
+    #[error("yaml: {0}")]
     Yaml(String),
     /// A value of another type than its field.
     #[error("json: cannot unmarshal {found} into Go {place} of type {expected}")]
@@ -77,7 +77,13 @@ pub struct Decoded {
 impl Decoded {
     /// The error of a strict decoder, if there is anything it refuses.
     pub fn strict_error(&self) -> Option<String> {
-        (!self.strict.is_empty()).then(|| format!("strict decoding error: {}", self.strict.join(", ")))
+        // Duplicates in YAML come first, as one error of several lines.
+        let count = self.strict.iter().take_while(|fault| fault.starts_with("line ")).count();
+        let (duplicates, others) = self.strict.split_at(count);
+        let duplicates =
+            (count > 0).then(|| format!("yaml: unmarshal errors:\n  {}", duplicates.join("\n  ")));
+        let faults: Vec<_> = duplicates.iter().chain(others).map(String::as_str).collect();
+        (!faults.is_empty()).then(|| format!("strict decoding error: {}", faults.join(", ")))
     }
 }
 

@@ -26,15 +26,55 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Node, Vec<String>), Error> {
     let seed = Document { duplicates: &duplicates, depth: 0 };
     let node = serde_saphyr::with_deserializer_from_str_with_options(text, options, |d| seed.deserialize(d))
         .map_err(|e| {
-            let text = e.to_string();
-            // The place is said once, in front.
-            let said = text.rsplit_once(" at line ").map_or(&*text, |(said, _)| said);
-            Error::Yaml(match e.location() {
-                Some(at) if !said.starts_with("line") => format!("line {}: {said}", at.line()),
-                _ => said.to_string(),
-            })
+            Error::Yaml(in_libyaml_words(
+                &e.to_string(),
+                e.location().map(|at| {
+                    (usize::try_from(at.line()).unwrap_or(1), usize::try_from(at.column()).unwrap_or(1))
+                }),
+                text,
+            ))
         })?;
     Ok((node, duplicates.into_inner()))
+}
+
+/// A parser's message in the words of libyaml, which people know from Kubernetes, with the line that libyaml counts.
+fn in_libyaml_words(message: &str, at: Option<(usize, usize)>, text: &str) -> String {
+    // The place is said once, in front.
+    let said = message.rsplit_once(" at line ").map_or(message, |(said, _)| said);
+    let Some((line, column)) = at.filter(|_| !said.starts_with("line")) else { return said.to_owned() };
+    let said = match said.split_once(", ") {
+        Some((context, said)) if context.starts_with("while parsing") => said,
+        _ => said,
+    };
+    // Errors of the scanner count lines from one, those of the parser from zero; neither names a first line.
+    let (before, said) = match said {
+        "unclosed bracket '{'" => (text.lines().count(), "did not find expected ',' or '}'"),
+        "unclosed bracket '['" => (text.lines().count(), "did not find expected ',' or ']'"),
+        "did not find expected key" | "did not find expected '-' indicator" => (line - 1, said),
+        "alias references unknown anchor" => {
+            let alias =
+                text.lines().nth(line - 1).and_then(|line| line.get(column - 1..)).unwrap_or_default();
+            let name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            let name: String = alias.trim_start_matches('*').chars().take_while(name).collect();
+            return format!("unknown anchor '{name}' referenced");
+        }
+        "invalid !!binary base64" => return "!!binary value contains invalid base64 data".into(),
+        said if said.starts_with("unexpected character: `\\u{") => {
+            return "control characters are not allowed".into();
+        }
+        said => {
+            let (line, said) = match said {
+                "invalid indentation in multiline quoted scalar" => (line, "found unexpected end of stream"),
+                "simple key expected ':'" => (line + 1, "could not find expected ':'"),
+                said if said.starts_with("tabs disallowed") || said.starts_with("unexpected character") => {
+                    (line, "found character that cannot start any token")
+                }
+                said => (line, said),
+            };
+            (if line > 1 { line } else { 0 }, said)
+        }
+    };
+    if before == 0 { said.to_owned() } else { format!("line {before}: {said}") }
 }
 
 /// Up to the `---` that begins a second document.
@@ -158,5 +198,29 @@ impl<'de> Visitor<'de> for Document<'_> {
             }
         }
         Ok(Node::Object(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_said_as_libyaml_says_them() {
+        for (text, fault) in [
+            ("a: b: c", "mapping values are not allowed in this context"),
+            ("x: 1\na: b: c", "line 2: mapping values are not allowed in this context"),
+            ("x: 1\na: {b\n", "line 2: did not find expected ',' or '}'"),
+            ("x: 1\na: [b\n", "line 2: did not find expected ',' or ']'"),
+            ("a: \"b\n", "line 2: found unexpected end of stream"),
+            ("a:\n\tb: c\n", "line 2: found character that cannot start any token"),
+            ("x: 1\na: @b\n", "line 2: found character that cannot start any token"),
+            ("a: b\nkind\n", "line 3: could not find expected ':'"),
+            ("a: b\n- c\n", "line 1: did not find expected key"),
+            ("x: 1\na: *b\n", "unknown anchor 'b' referenced"),
+            ("a: !!binary '*'\n", "!!binary value contains invalid base64 data"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err(), Error::Yaml(fault.into()), "{text:?}");
+        }
     }
 }
