@@ -19,7 +19,6 @@ use kube::config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconf
 pub(crate) use self::guard::Guard;
 pub use self::impersonate::Impersonate;
 pub(crate) use self::limit::Limiter;
-pub use self::limit::{InvalidLimit, RateLimit};
 pub use self::mapper::{Mapper, MapperError, Missing, NotServed, Resources, Served};
 pub use self::options::{ClientOptions, ClientOptionsError};
 pub(crate) use self::permits::NamedRules;

@@ -34,7 +34,8 @@ use crate::client::{Permit, Permits, Verb};
 use crate::composite::Relations;
 use crate::context::{Context, Uses, View};
 use crate::kind::{Defined, Key, Kind, Object};
-use crate::queue::{Priority, RateLimit, Tenants};
+use crate::queue::{Priority, Tenants};
+use crate::rate::RateLimit;
 
 /// Brings the world in line with one object at a time.
 ///

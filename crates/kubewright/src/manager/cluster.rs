@@ -3,10 +3,11 @@
 
 use std::fmt;
 
+use crate::Result;
 use crate::cache::{Cache, Memory, Namespaces, Scope, Select};
-use crate::client::{Connect, Limiter, RateLimit};
+use crate::client::{Connect, Limiter};
 use crate::kind::{Kind, Object};
-use crate::{Error, Result};
+use crate::rate::RateLimit;
 
 /// Another cluster than the manager's own, under a name.
 ///
@@ -58,13 +59,12 @@ impl Place {
         mut cache: Cache,
         scope: Scope,
         limit: Option<RateLimit>,
-    ) -> Result<Place> {
-        let limiter = limit.map(Limiter::new).transpose();
-        let limiter = limiter.map_err(|error| Error::Usage(error.to_string()))?;
+    ) -> Place {
+        let limiter = limit.map(Limiter::new);
         if let Some(limiter) = &limiter {
             cache.read_through(limiter.client(&client));
         }
-        Ok(Place { name, client, cache, scope, limiter })
+        Place { name, client, cache, scope, limiter }
     }
 }
 
@@ -126,7 +126,7 @@ impl Cluster {
         for (kind, select) in self.selects {
             cache.select(&kind, select);
         }
-        let place = Place::new(Some(self.name.clone()), client, cache, self.scope, limit)?;
+        let place = Place::new(Some(self.name.clone()), client, cache, self.scope, limit);
         Ok((self.name, place))
     }
 }

@@ -155,7 +155,7 @@ impl Manager {
     /// Runs until `shutdown` is done, then stops gracefully.
     ///
     /// # Errors
-    /// When two controllers, runnables or clusters have one name, a limit lets nothing through, an address can't be
+    /// When two controllers, runnables or clusters have one name, an address can't be
     /// bound, a cluster can't be found, or a part ends on its own.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result {
         unique("controllers", self.controllers.iter().map(|controller| &*controller.name))?;
@@ -163,7 +163,7 @@ impl Manager {
         unique("clusters", self.clusters.iter().map(super::Cluster::name))?;
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
         let (limit, to_share) = (self.rate_limit, self.kinds_to_share());
-        let home = Place::new(None, self.client.clone(), self.cache.clone(), self.scope.clone(), limit)?;
+        let home = Place::new(None, self.client.clone(), self.cache.clone(), self.scope.clone(), limit);
         if let Some(limits) = &self.limits {
             watch_limits(limits, &self.name, &metrics);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::client::RateLimit;
+use crate::rate::{InvalidLimit, RateLimit};
 use crate::{LeaderElection, LeaseTiming, Sharding};
 
 /// An operator built with kubewright.
@@ -149,9 +149,9 @@ pub(super) struct RateFlags {
 
 impl RateFlags {
     /// The limit they ask for, if any.
-    pub(super) fn limit(&self) -> Option<RateLimit> {
+    pub(super) fn limit(&self) -> Result<Option<RateLimit>, InvalidLimit> {
         let burst = self.kube_api_burst.unwrap_or((self.kube_api_qps * 1.5).ceil() as u32);
-        (self.kube_api_qps != 0.0).then(|| RateLimit::new(self.kube_api_qps, burst))
+        (self.kube_api_qps != 0.0).then(|| RateLimit::new(self.kube_api_qps, burst)).transpose()
     }
 }
 
@@ -313,15 +313,16 @@ mod tests {
             let all = ["op", "run"].iter().chain(arguments);
             match Flags::try_parse_from(all).unwrap().command {
                 Some(Command::Run(run)) => run.rate.limit(),
-                _ => None,
+                _ => Ok(None),
             }
         };
-        assert_eq!(read(&[]), None);
-        assert_eq!(read(&["--kube-api-qps=0"]), None);
-        assert_eq!(read(&["--kube-api-qps=20"]), Some(RateLimit::new(20.0, 30)));
-        assert_eq!(read(&["--kube-api-qps=0.5"]), Some(RateLimit::new(0.5, 1)));
-        assert_eq!(read(&["--kube-api-qps=20", "--kube-api-burst=40"]), Some(RateLimit::new(20.0, 40)));
-        assert!(read(&["--kube-api-qps=-1"]).is_some_and(|limit| limit.check().is_err()));
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["--kube-api-qps=0"]), Ok(None));
+        assert_eq!(read(&["--kube-api-qps=20"]), Ok(Some(RateLimit::per_second(20).burst(30))));
+        assert_eq!(read(&["--kube-api-qps=0.5"]), Ok(Some(RateLimit::every(Duration::from_secs(2)))));
+        let both = read(&["--kube-api-qps=20", "--kube-api-burst=40"]);
+        assert_eq!(both, Ok(Some(RateLimit::per_second(20).burst(40))));
+        assert!(read(&["--kube-api-qps=-1"]).is_err());
     }
 
     #[test]

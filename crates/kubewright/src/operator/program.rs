@@ -78,6 +78,7 @@ impl Operator {
         filter: Option<LogFilter>,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result {
+        let limit = flags.rate.limit().map_err(|error| Error::Usage(error.to_string()))?;
         let limits = Limits::read();
         limits.tell(tokio::runtime::Handle::current().metrics().num_workers());
         // They end with this function.
@@ -123,7 +124,7 @@ impl Operator {
         };
         manager
             .own_namespace(&own_namespace)
-            .rate_limit(flags.rate.limit())
+            .rate_limit(limit)
             .webhook_address(&flags.webhook_address)
             .metrics_address(address(flags.metrics_address).as_deref())
             .health_address(address(flags.health_address).as_deref())

@@ -1,11 +1,10 @@
 //! The queue of keys to reconcile, as a pure state machine that takes `now`: every key is there once,
 //! is never handled by two workers at once, waits out its own backoff, and knows why it is there.
-//! Which of the ready ones comes next is for `turns` to say, and how fast for `limit`.
+//! Which of the ready ones comes next is for `turns` to say, and how fast for [`RateLimit`].
 
 #[cfg(test)]
 mod interleavings;
 mod item;
-mod limit;
 mod look;
 mod priority;
 #[cfg(test)]
@@ -27,14 +26,13 @@ use std::time::{Duration, Instant};
 
 use self::item::{Item, State};
 pub use self::item::{Outcome, Reasons, Taken};
-use self::limit::Bucket;
-pub use self::limit::RateLimit;
 pub use self::look::{Looked, Stands};
 pub use self::priority::Priority;
 pub(crate) use self::shell::SharedQueue;
 pub use self::tenants::Tenants;
 use self::turns::Turns;
 use crate::cache::Backoff;
+use crate::rate::{Bucket, RateLimit};
 
 /// As good as never, where a delay is too long for the clock.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

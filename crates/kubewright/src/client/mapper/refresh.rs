@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use crate::cache::Backoff;
-use crate::client::limit::{Bucket, RateLimit};
+use crate::rate::{Bucket, RateLimit};
 
 /// Misses that may fetch: a few at once, then one in two seconds.
-const MISSES: RateLimit = RateLimit::new(0.5, 5);
+const MISSES: RateLimit = RateLimit::every(Duration::from_secs(2)).burst(5);
 /// Between two looks for what is waited for.
 const LOOKS: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(10) };
 
@@ -25,7 +25,7 @@ pub(super) struct Refresh {
 
 impl Refresh {
     pub(super) fn new(now: Instant) -> Refresh {
-        Refresh { generation: 0, loaded: None, looks: 0, looked: now, misses: Bucket::new(MISSES, now) }
+        Refresh { generation: 0, loaded: None, looks: 0, looked: now, misses: Bucket::new(MISSES) }
     }
 
     /// A definition changed.
@@ -58,7 +58,7 @@ impl Refresh {
 
     /// Something was looked up that is not there: whether that may fetch.
     pub(super) fn miss(&mut self, now: Instant) -> bool {
-        self.misses.try_take(now)
+        self.misses.try_spend(now)
     }
 
     /// When those that wait for a kind look again.
