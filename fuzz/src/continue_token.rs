@@ -12,7 +12,9 @@ pub fn check(input: &[u8]) {
     }
     let (revision, after) = text.split_once(' ').unwrap_or(("", text));
     let key = after.trim_end_matches('\0');
-    if !key.is_empty() && !key.split('/').any(|part| matches!(part, "." | "..")) {
+    // Names are never empty.
+    let parts = key.strip_prefix('/').unwrap_or(key);
+    if !parts.split('/').any(|part| matches!(part, "" | "." | "..")) {
         let revision = revision.parse().ok().filter(|r| (1..=i64::MAX as u64).contains(r));
         let token = Token { revision, after: key.to_owned() };
         assert_eq!(Token::decode(&token.encode()).expect("what was written can be read"), token);

@@ -454,7 +454,8 @@ impl fmt::Display for Quantity {
             amount /= 10;
             exponent += 1;
         }
-        let limit = if self.format == Format::DecimalExponent { i32::MAX - 2 } else { 18 };
+        // The greatest that can be read again.
+        let limit = if self.format == Format::DecimalExponent { MAX_EXPONENT as i32 / 3 * 3 } else { 18 };
         let target = (exponent - exponent.rem_euclid(3)).min(limit);
         let zeros = usize::try_from(exponent - target).unwrap_or(0);
         match self.format {
@@ -517,6 +518,7 @@ mod tests {
             ("00000000000000000000000000001Gi", "00000000000000000000000000001Gi"),
             ("123456789012345678", "123456789012345678"),
             ("36893488147419103233", "36893488147419103233"),
+            ("1000000000e1000", "10000000000e999"),
         ] {
             assert_eq!(canonical(text), expected, "{text}");
             assert_eq!(Quantity::canonical(text).unwrap(), expected, "{text}");
