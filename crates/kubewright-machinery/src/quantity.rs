@@ -213,12 +213,16 @@ fn shifted_left(number: i128, bits: u32) -> (i128, i32) {
     const MOST: u128 = 10u128.pow(37);
     let (mut number, mut up) = (number, 0);
     loop {
-        let product = number.checked_mul(1 << bits).filter(|product| product.unsigned_abs() < MOST);
-        if let Some(product) = product {
-            return (product, up);
+        let Some(mut product) = number.checked_mul(1 << bits) else {
+            number = div_away(number, Some(10));
+            up += 1;
+            continue;
+        };
+        while product.unsigned_abs() >= MOST {
+            product = div_away(product, Some(10));
+            up += 1;
         }
-        number = div_away(number, Some(10));
-        up += 1;
+        return (product, up);
     }
 }
 
