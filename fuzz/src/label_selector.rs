@@ -1,5 +1,6 @@
 //! Label selectors. Input: a line with the text of a selector, a line with labels as a JSON object.
 
+use kubewright_machinery::decode;
 use kubewright_machinery::selector::LabelSelector;
 use serde_json::{Value, json};
 
@@ -17,7 +18,9 @@ pub fn check(input: &[u8]) {
         let object = json!({"metadata": {"labels": labels}});
         assert_eq!(selector.matches_object(&object), matched);
         let of_texts = |labels: &Value| labels.as_object().is_some_and(|l| l.values().all(Value::is_string));
-        if serde_json::from_str(rest).is_ok_and(|labels| of_texts(&labels)) {
+        // Of a key that stands there twice one reader takes the first and one the last; what is stored has none.
+        let unambiguous = decode::json(rest.as_bytes()).is_ok_and(|decoded| decoded.strict.is_empty());
+        if unambiguous && serde_json::from_str(rest).is_ok_and(|labels| of_texts(&labels)) {
             assert_eq!(selector.matches_json(Some(rest.as_bytes())), matched, "{text:?} of {rest:?}");
         }
     }

@@ -300,12 +300,12 @@ impl Allowed {
 
 /// Whether a plain string would read as null, a boolean, a number or a time, by the rules of YAML 1.1.
 fn resolves(s: &str) -> bool {
-    const WORDS: [&str; 39] = [
-        "", "~", "null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE", "yes", "Yes",
-        "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF", "y", "Y", "n", "N", ".nan", ".NaN",
-        ".NAN", ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF",
+    const WORDS: [&str; 15] = [
+        "", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", ".nan", ".inf", "+.inf",
+        "-.inf",
     ];
-    if WORDS.contains(&s) {
+    // However they are spelt: `nulL` is a string by these rules, but not to every reader, ours among them.
+    if WORDS.iter().any(|word| word.eq_ignore_ascii_case(s)) {
         return true;
     }
     match s.as_bytes().first() {
@@ -478,6 +478,8 @@ mod tests {
             "tab\t",
             "#",
             "null",
+            "nulL",
+            "yEs",
             "é",
             "0x1f",
             "a #b",
