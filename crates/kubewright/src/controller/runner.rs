@@ -261,13 +261,13 @@ impl Runner {
     async fn handle(self: Arc<Self>, taken: Taken<Key, Reason>, share: Option<Busy>) {
         // What is written into the span is made only if somebody looks.
         let span = tracing::info_span!(
-                    "reconcile",
-                    controller = self.controller.name,
-                    object = %taken.key,
-        id = %ReconcileId::next(),
-                    why = taken.reasons.first().first().map(tracing::field::display),
-                    attempt = taken.failures + 1
-                );
+            "reconcile",
+            controller = self.controller.name,
+            object = %taken.key,
+            id = %ReconcileId::next(),
+            why = taken.reasons.first().first().map(tracing::field::display),
+            attempt = taken.failures + 1
+        );
         let key = taken.key.clone();
         let (outcome, reason) = self.reconcile(taken).instrument(span).await;
         drop(share);
