@@ -1,16 +1,12 @@
-//! The service that holds back this process's requests to the API server as a [`RateLimit`] says. Watches pass freely, as in client-go: they are long-running and rare. There is no
-//! limit unless one is set; to be fair among clients is the server's business.
+//! Holds back this process's requests to the API server as a [`RateLimit`] says. Watches pass freely, as in client-go:
+//! they are long-running and rare. There is no limit unless one is set; to be fair among clients is the server's business.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::Request;
 use kube::client::Body;
 use parking_lot::Mutex;
-use tower::{BoxError, Service};
 
 use super::request::is_watch;
 use crate::rate::{Bucket, RateLimit};
@@ -66,39 +62,26 @@ impl Limiter {
 
     /// The same client, limited.
     pub(crate) fn client(&self, client: &kube::Client) -> kube::Client {
-        let service = Limited { client: client.clone(), limiter: self.clone() };
-        kube::Client::new(service, client.default_namespace())
-    }
-}
-
-/// The service that waits.
-struct Limited {
-    client: kube::Client,
-    limiter: Limiter,
-}
-
-impl Service<Request<Body>> for Limited {
-    type Response = Response<Body>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (client, limiter) = (self.client.clone(), self.limiter.clone());
-        async move {
-            limiter.pass(request.uri()).await;
-            Ok(client.send(request).await?)
-        }
-        .boxed()
+        let namespace = client.default_namespace();
+        let (client, limiter) = (client.clone(), self.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (client, limiter) = (client.clone(), limiter.clone());
+            async move {
+                limiter.pass(request.uri()).await;
+                client.send(request).await
+            }
+        });
+        kube::Client::new(service, namespace)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt;
+    use http::Response;
+    use tower::BoxError;
 
     use super::*;
 

@@ -2,11 +2,7 @@
 //! namespace. A value, and a thin service that applies it. Nothing is sent that could not be changed as wished: a
 //! request that knows no dry run is refused by one.
 
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, header};
@@ -14,7 +10,7 @@ use kube::api::ValidationDirective;
 use kube::client::Body;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use tower::{BoxError, Service};
+use tower::BoxError;
 
 use super::impersonate::{self, Impersonate};
 use super::mapper::{Mapper, MapperError};
@@ -143,8 +139,28 @@ impl ClientOptions {
     /// The same with a mapper that may know the scopes of kinds already.
     pub(crate) fn client_with(&self, client: &kube::Client, mapper: Mapper) -> kube::Client {
         let namespace = self.namespace.as_deref().unwrap_or(client.default_namespace());
-        let service = Optioned { client: client.clone(), options: self.clone(), mapper };
+        let (client, options) = (client.clone(), self.clone());
+        let service = tower::service_fn(move |request| {
+            let (client, options, mapper) = (client.clone(), options.clone(), mapper.clone());
+            async move { options.send(&client, request, &mapper).await }
+        });
         kube::Client::new(service, namespace)
+    }
+
+    /// Sends a request as the options have it.
+    async fn send(
+        &self,
+        client: &kube::Client,
+        request: Request<Body>,
+        mapper: &Mapper,
+    ) -> Result<Response<Body>, BoxError> {
+        let (mut parts, mut body) = request.into_parts();
+        self.place(&mut parts, mapper).await?;
+        self.change(&mut parts)?;
+        if self.dry_run && parts.method == Method::DELETE {
+            body = self.delete_options(&parts, body.collect_bytes().await?)?.to_vec().into();
+        }
+        Ok(client.send(Request::from_parts(parts, body)).await?)
     }
 
     /// Whether nothing is changed.
@@ -284,37 +300,6 @@ impl Query {
         let text = format!("{}{question}{}", before.path(), self.0.join("&"));
         parts.path_and_query = Some(PathAndQuery::try_from(text)?);
         Ok(Uri::from_parts(parts)?)
-    }
-}
-
-/// The service that changes requests.
-struct Optioned {
-    client: kube::Client,
-    options: ClientOptions,
-    mapper: Mapper,
-}
-
-impl Service<Request<Body>> for Optioned {
-    type Response = Response<Body>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (client, options, mapper) = (self.client.clone(), self.options.clone(), self.mapper.clone());
-        async move {
-            let (mut parts, mut body) = request.into_parts();
-            options.place(&mut parts, &mapper).await?;
-            options.change(&mut parts)?;
-            if options.dry_run && parts.method == Method::DELETE {
-                body = options.delete_options(&parts, body.collect_bytes().await?)?.to_vec().into();
-            }
-            Ok(client.send(Request::from_parts(parts, body)).await?)
-        }
-        .boxed()
     }
 }
 
