@@ -111,7 +111,7 @@ impl Day {
         let jitter = Mutex::new(Jitter::seeded(11));
         let slow = Slow { time: time.clone(), jitter, takes, unsteady: is_unsteady, log: Arc::clone(&log) };
         let controller = Controller::raw(&kind, slow).named("day").concurrency(WORKERS);
-        let view = View::open(&cache, &Scope::All, &controller.reads, &controller.indexes);
+        let view = View::open(&cache, &Scope::All, &controller.uses.reads, &controller.uses.indexes);
         let objects = cache.informer(&kind, &Scope::All);
         let metrics = Metrics::default();
         metrics.watch_caches([(None, cache.clone())]);

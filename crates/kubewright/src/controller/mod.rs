@@ -30,7 +30,7 @@ pub use self::trigger::Trigger;
 pub(crate) use self::trigger::panic_message;
 use crate::Result;
 use crate::cache::{Cached, Index};
-use crate::client::{Permit, Permits, Verb};
+use crate::client::{Permit, Verb};
 use crate::composite::Relations;
 use crate::context::{Context, Uses, View};
 use crate::kind::{Defined, Key, Kind, Object};
@@ -130,10 +130,8 @@ pub struct Controller {
     pub(crate) definition: Option<CustomResourceDefinition>,
     pub(crate) reconciler: Arc<dyn Erased>,
     pub(crate) triggers: Vec<Trigger>,
-    pub(crate) reads: Vec<Kind>,
     pub(crate) owned: Vec<Kind>,
-    pub(crate) indexes: Vec<Index>,
-    pub(crate) permits: Permits,
+    pub(crate) uses: Uses,
     pub(crate) concurrency: usize,
     pub(crate) tenants: Option<Tenants<Key>>,
     pub(crate) limit: Option<RateLimit>,
@@ -145,8 +143,6 @@ pub struct Controller {
     /// What its objects' wishes depend on, where it is a pure controller.
     pub(crate) relations: Arc<Relations>,
 }
-
-const READ: [Verb; 3] = [Verb::Get, Verb::List, Verb::Watch];
 
 impl Controller {
     /// A controller of the reconciler's kind, named after it. Works for built-in kinds and for custom ones
@@ -164,22 +160,20 @@ impl Controller {
         definition: Option<CustomResourceDefinition>,
         reconciler: Arc<dyn Erased>,
     ) -> Controller {
-        let mut permits = Permits::default();
         let on_sub = |subresource: &str, verbs: &[Verb]| {
             let resource = format!("{}/{subresource}", kind.plural);
             Permit::on_resource(&kind.group, &resource, verbs.iter().copied())
         };
-        permits.add(on_sub("status", &[Verb::Get, Verb::Patch, Verb::Update]));
-        permits.add(on_sub("finalizers", &[Verb::Update]));
+        let uses = Uses::new()
+            .permits(on_sub("status", &[Verb::Get, Verb::Patch, Verb::Update]))
+            .permits(on_sub("finalizers", &[Verb::Update]));
         let controller = Controller {
             name: kind.kind.to_lowercase(),
             definition,
             reconciler,
             triggers: Vec::new(),
-            reads: Vec::new(),
             owned: Vec::new(),
-            indexes: Vec::new(),
-            permits,
+            uses,
             concurrency: 4,
             tenants: None,
             limit: None,
@@ -258,19 +252,14 @@ impl Controller {
     /// Reads a kind known only at run time.
     #[must_use]
     pub fn reads_kind(mut self, kind: &Kind) -> Controller {
-        self.permits.name(kind);
-        self.permits.add(Permit::on_resource(&kind.group, &kind.plural, READ));
-        if !self.reads.contains(kind) {
-            self.reads.push(kind.clone());
-        }
+        self.uses = self.uses.reads_kind(kind);
         self
     }
 
     /// Writes this kind with these verbs.
     #[must_use]
     pub fn writes<K: Object>(mut self, verbs: impl IntoIterator<Item = Verb>) -> Controller {
-        self.permits.name(&Kind::of::<K>());
-        self.permits.add(Permit::on::<K>(verbs));
+        self.uses = self.uses.writes::<K>(verbs);
         self
     }
 
@@ -285,15 +274,14 @@ impl Controller {
     /// Any other use of the API, such as subresources.
     #[must_use]
     pub fn permits(mut self, permit: Permit) -> Controller {
-        self.permits.add(permit);
+        self.uses = self.uses.permits(permit);
         self
     }
 
     /// Makes objects of a kind findable by an index. Declares the kind as read.
     #[must_use]
     pub fn index(mut self, index: Index) -> Controller {
-        self = self.reads_kind(&index.kind);
-        self.indexes.push(index);
+        self.uses = self.uses.index(index);
         self
     }
 

@@ -140,12 +140,12 @@ fn open(
 impl Manager {
     /// The kinds of which a replica needs its share only: they are reconciled, and nothing else reads them.
     fn kinds_to_share(&self) -> HashSet<Kind> {
-        let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.reads);
+        let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.uses.reads);
         let runnables = self.runnables.iter().flat_map(|runnable| &runnable.uses.reads);
         let mut whole: HashSet<&Kind> = hooks.chain(runnables).collect();
         for controller in &self.controllers {
             let other = |kind: &&Kind| controller.every_replica || **kind != controller.kind;
-            whole.extend(controller.reads.iter().filter(other));
+            whole.extend(controller.uses.reads.iter().filter(other));
         }
         let shared = self.controllers.iter().filter(|controller| !controller.every_replica);
         let kinds = shared.map(|controller| &controller.kind).filter(|kind| !whole.contains(kind));
@@ -196,9 +196,9 @@ impl Manager {
             informers: Vec::new(),
         };
         if self.definitions {
-            let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.reads);
+            let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.uses.reads);
             let runnables = self.runnables.iter().flat_map(|runnable| &runnable.uses.reads);
-            let read = self.controllers.iter().flat_map(|controller| &controller.reads);
+            let read = self.controllers.iter().flat_map(|controller| &controller.uses.reads);
             read.chain(hooks).chain(runnables).for_each(|kind| start.home.cache.keep_whole(kind));
             let followed = start.home.cache.follow_definitions();
             start.informers.extend(followed.into_iter().map(|informer| (None, informer)));
@@ -219,12 +219,7 @@ impl Manager {
             permits.extend(&self.webhooks.own_permits(&names));
             let client = start.guards.client(&start.home, permits, None);
             let scoped = |hook: &Webhook| {
-                let uses = Uses {
-                    reads: hook.reads.clone(),
-                    indexes: hook.indexes.clone(),
-                    permits: hook.permits.clone(),
-                };
-                start.scoped("a webhook", uses, Vec::new(), BTreeMap::new(), None)
+                start.scoped("a webhook", hook.uses.clone(), Vec::new(), BTreeMap::new(), None)
             };
             let serving = self.webhooks.serve(names, listener, client, scoped, &stopped)?;
             metrics.watch_webhooks(serving.metrics);
@@ -258,12 +253,8 @@ impl Manager {
         for mut controller in self.controllers {
             let (lead, fence) = lead(controller.every_replica);
             let name = format!("controller {}", controller.name);
-            let uses = Uses {
-                reads: controller.reads.clone(),
-                indexes: controller.indexes.clone(),
-                permits: controller.permits.clone(),
-            };
-            let elsewhere = std::mem::take(&mut controller.elsewhere);
+            let (uses, elsewhere) =
+                (std::mem::take(&mut controller.uses), std::mem::take(&mut controller.elsewhere));
             let scoped = start.scoped(&name, uses, controller.owned.clone(), elsewhere, fence.as_ref())?;
             let objects = start.home.cache.informer(&controller.kind, &start.home.scope);
             let figures = metrics.controller(&controller.name);

@@ -188,7 +188,7 @@ impl Operator {
         if self.follow_definitions {
             permits.extend(&definition_permits());
         }
-        self.controllers.iter().for_each(|controller| permits.extend(&controller.permits));
+        self.controllers.iter().for_each(|controller| permits.extend(&controller.uses.permits));
         self.runnables.iter().for_each(|runnable| permits.extend(&runnable.uses.permits));
         permits.extend(&metrics_permits());
         permits.extend(&self.webhooks.permits(&self.name));

@@ -57,7 +57,8 @@ pub use self::review::{GroupVersionResource, Operation, UserInfo};
 pub(crate) use self::set::Webhooks;
 pub use self::verdict::{Cause, Verdict};
 use crate::cache::Index;
-use crate::client::{Permit, Permits, Verb};
+use crate::client::Permit;
+use crate::context::Uses;
 use crate::kind::{Defined, Kind, Object};
 
 /// What happens to a write when a webhook can't be asked, or has no verdict.
@@ -97,9 +98,7 @@ pub struct Webhook {
     objects: Option<LabelSelector>,
     handler: Arc<dyn Erased>,
     pub(crate) definition: Option<CustomResourceDefinition>,
-    pub(crate) reads: Vec<Kind>,
-    pub(crate) indexes: Vec<Index>,
-    pub(crate) permits: Permits,
+    pub(crate) uses: Uses,
 }
 
 impl Webhook {
@@ -155,9 +154,7 @@ impl Webhook {
             objects: None,
             handler,
             definition,
-            reads: Vec::new(),
-            indexes: Vec::new(),
-            permits: Permits::default(),
+            uses: Uses::new(),
         }
     }
 
@@ -244,27 +241,21 @@ impl Webhook {
     /// Reads a kind known only at run time.
     #[must_use]
     pub fn reads_kind(mut self, kind: &Kind) -> Webhook {
-        self.permits.name(kind);
-        let verbs = [Verb::Get, Verb::List, Verb::Watch];
-        self.permits.add(Permit::on_resource(&kind.group, &kind.plural, verbs));
-        if !self.reads.contains(kind) {
-            self.reads.push(kind.clone());
-        }
+        self.uses = self.uses.reads_kind(kind);
         self
     }
 
     /// Makes objects of a kind findable by an index. Declares the kind as read.
     #[must_use]
     pub fn index(mut self, index: Index) -> Webhook {
-        self = self.reads_kind(&index.kind);
-        self.indexes.push(index);
+        self.uses = self.uses.index(index);
         self
     }
 
     /// Any other use of the API.
     #[must_use]
     pub fn permits(mut self, permit: Permit) -> Webhook {
-        self.permits.add(permit);
+        self.uses = self.uses.permits(permit);
         self
     }
 

@@ -45,7 +45,7 @@ impl Webhooks {
     /// What they do in the cluster.
     pub(crate) fn permits(&self, operator: &str) -> Permits {
         let mut permits = Permits::default();
-        self.hooks.iter().for_each(|hook| permits.extend(&hook.permits));
+        self.hooks.iter().for_each(|hook| permits.extend(&hook.uses.permits));
         if self.certificates.are_own() {
             self.targets(operator).iter().for_each(|target| permits.add(target.permit()));
         }
