@@ -2,3 +2,4 @@
 
 mod fuzzing;
 mod layers;
+mod tables;

@@ -91,6 +91,42 @@ async fn one_object_is_read_and_written_typed_dynamic_and_as_metadata_alone() ->
     Ok(())
 }
 
+#[tokio::test]
+async fn what_is_applied_is_made_without_an_owner_and_what_is_no_more_wished_for_goes() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let does = Does(move |map: Arc<ConfigMap>, cx: Context| {
+        let told = told.clone();
+        async move {
+            if map.metadata.name.as_deref() != Some("m") {
+                return Ok(());
+            }
+            let wish = |data: serde_json::Value| -> kubewright::Result<ConfigMap> {
+                let metadata = json!({"name": "kept", "namespace": "default"});
+                Ok(serde_json::from_value(json!({"metadata": metadata, "data": data}))?)
+            };
+            let made = cx.apply(&wish(json!({"a": "1", "b": "1"}))?).await?;
+            // Somebody else's part stays, whatever is applied.
+            let others: Api<ConfigMap> = Api::default_namespaced(cx.client());
+            let theirs = Patch::Merge(json!({"data": {"theirs": "1"}}));
+            let manager = PatchParams { field_manager: Some("somebody".into()), ..PatchParams::default() };
+            others.patch("kept", &manager, &theirs).await?;
+            let changed = cx.apply(&wish(json!({"a": "2"}))?).await?;
+            // It is in the cache for whoever reads it next.
+            let cached = cx.get::<ConfigMap>(("default", "kept")).await?;
+            let same = cached.is_some_and(|cached| cached.data == changed.data);
+            let owners = made.metadata.owner_references.is_some();
+            let _ = told.send(json!([made.data, changed.data, owners, same]));
+            Ok(())
+        }
+    });
+    let _stop = run(&cluster, Controller::new(does).writes::<ConfigMap>([Verb::Create, Verb::Patch]));
+    Api::<ConfigMap>::default_namespaced(cluster.client()).create(&PostParams::default(), &map("m")).await?;
+    let expected = json!([{"a": "1", "b": "1"}, {"a": "2", "theirs": "1"}, false, true]);
+    assert_eq!(heard.recv().await.ok_or("an answer")?, expected);
+    Ok(())
+}
+
 /// Looks at metadata alone.
 struct Heads(mpsc::UnboundedSender<String>);
 

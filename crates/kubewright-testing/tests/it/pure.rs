@@ -257,6 +257,47 @@ async fn a_decorators_part_of_the_status_stays_beside_that_of_others() -> Result
     Ok(())
 }
 
+/// Labels objects of a kind.
+struct Marks<K>(&'static str, std::marker::PhantomData<fn() -> K>);
+
+impl<K: kubewright::Object> Decorator for Marks<K> {
+    type Target = K;
+
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn selector(&self) -> Selector {
+        Selector::everything().labels("app=web")
+    }
+
+    fn desired(&self, _: &K, _: &Observed<'_>) -> kubewright::Result<Decoration> {
+        Ok(Decoration::new().label("marked", Kind::of::<K>().plural))
+    }
+}
+
+#[tokio::test]
+async fn one_decorator_is_added_once_for_each_of_its_kinds() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let operator = Operator::new("op")
+        .controller(Controller::decorator(Marks::<StatefulSet>("sets", Default::default())))
+        .controller(Controller::decorator(Marks::<ConfigMap>("maps", Default::default())));
+    let _operator = cluster.run(operator).await?;
+    let sets: Api<StatefulSet> = Api::default_namespaced(cluster.client());
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    sets.create(&PostParams::default(), &set("web", json!({}))).await?;
+    let mut chosen = map("web", json!({}));
+    chosen.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
+    maps.create(&PostParams::default(), &chosen).await?;
+    eventually!(
+        cluster,
+        "both are marked",
+        sets.get("web").await?.labels().get("marked").is_some_and(|mark| mark == "statefulsets")
+            && maps.get("web").await?.labels().get("marked").is_some_and(|mark| mark == "configmaps")
+    );
+    Ok(())
+}
+
 /// Copies the settings of a namespace that the parent names into the parent's own: Metacontroller's GlobalConfigMap.
 struct Propagates;
 
