@@ -173,7 +173,8 @@ fn parse(text: &str) -> Result<(Quantity, bool), Error> {
     if format == Format::BinarySi {
         let max = Quantity { mantissa: i128::from(i64::MAX), ..Quantity::default() };
         let parsed = Quantity { mantissa, scale, ..Quantity::default() };
-        if parsed > max && !negative {
+        // As in Kubernetes, before the sign is put on: debts have the same bound.
+        if parsed > max {
             (mantissa, scale) = (max.mantissa, 0);
         } else if mantissa != 0 && parsed < Quantity::new(1, Format::DecimalSi) {
             format = Format::DecimalSi;
@@ -208,21 +209,15 @@ fn number(digits: impl Iterator<Item = u8>) -> (i128, i32) {
     (long.unwrap_or(short.into()) + i128::from(up), dropped)
 }
 
-/// A number times 2^bits in 37 digits, rounded away from zero, and the power of ten that was taken out for that.
-fn shifted_left(number: i128, bits: u32) -> (i128, i32) {
-    const MOST: u128 = 10u128.pow(37);
-    let (mut number, mut up) = (number, 0);
+/// A number times 2^bits, rounded away from zero where it takes more than 38 digits, and the power of ten that was
+/// taken out for that.
+fn shifted_left(mut number: i128, bits: u32) -> (i128, i32) {
+    let mut up = 0;
     loop {
-        let Some(mut product) = number.checked_mul(1 << bits) else {
-            number = div_away(number, Some(10));
-            up += 1;
-            continue;
-        };
-        while product.unsigned_abs() >= MOST {
-            product = div_away(product, Some(10));
-            up += 1;
+        match number.checked_mul(1 << bits) {
+            Some(product) => return (product, up),
+            None => (number, up) = (div_away(number, Some(10)), up + 1),
         }
-        return (product, up);
     }
 }
 
@@ -458,7 +453,7 @@ impl fmt::Display for Quantity {
             amount /= 10;
             exponent += 1;
         }
-        // The greatest that can be read again.
+        // The greatest that can be read again: Kubernetes writes `1000E` as `1`, which is another amount.
         let limit = if self.format == Format::DecimalExponent { MAX_EXPONENT as i32 / 3 * 3 } else { 18 };
         let target = (exponent - exponent.rem_euclid(3)).min(limit);
         let zeros = usize::try_from(exponent - target).unwrap_or(0);
@@ -568,13 +563,34 @@ mod tests {
     }
 
     #[test]
-    fn only_amounts_above_zero_are_capped() {
-        let debt: Quantity = "-12107193470001220702202631Gi".parse().unwrap();
-        assert_eq!(debt.to_string(), "-12107193470001220702202631Gi");
-        assert_eq!(debt.value(), i64::MIN);
-        let greater: Quantity = format!("-{}Ki", "7".repeat(40)).parse().unwrap();
-        assert!(greater < debt);
-        assert_eq!(greater.to_string().parse::<Quantity>().unwrap(), greater);
+    fn binary_amounts_are_capped_on_both_sides_of_zero() {
+        for digits in ["9007199254740992", "12107193470001220702202631", "77878800007773757777773886983"] {
+            for (sign, capped) in [("", "9223372036854775807"), ("-", "-9223372036854775807")] {
+                assert_eq!(canonical(&format!("{sign}{digits}Ki")), capped);
+                assert_eq!(canonical(&format!("{sign}{digits}.{digits}Gi")), capped);
+                assert_eq!(canonical(&format!("{sign}{digits}{digits}Ei")), capped);
+            }
+        }
+        assert_eq!(canonical("-9007199254740991Ki"), "-9007199254740991Ki");
+        // Decimal ones are not.
+        assert_eq!(canonical("-12107193470001220702202631"), "-12107193470001220702202631");
+    }
+
+    #[test]
+    fn a_binary_amount_written_without_a_suffix_is_a_decimal_one_from_then_on() {
+        for (text, first, then) in [
+            ("1000.9765625Ki", "1025000", "1025k"),
+            ("-1000.9765625Ki", "-1025000", "-1025k"),
+            ("1.5Ki", "1536", "1536"),
+            ("1000Ki", "1000Ki", "1000Ki"),
+        ] {
+            assert_eq!(canonical(text), first);
+            assert_eq!(canonical(first), then);
+            assert_eq!(canonical(then), then);
+        }
+        let mut sum: Quantity = "-77878800007773757777773886983Gi".parse().unwrap();
+        sum.add(&"8".parse().unwrap());
+        assert_eq!(sum.to_string(), "-9223372036854775799");
     }
 
     #[test]
