@@ -1,5 +1,9 @@
 //! YAML out, as sigs.k8s.io/yaml writes JSON values, which is libyaml's manner: keys in natural order, lists not
 //! indented, strings quoted only where they would read as something else, lines folded after 80 columns.
+//!
+//! It differs where only a reader of YAML 1.1 gets back what was written: words that read as something else in any
+//! spelling are quoted, and the line breaks of Unicode (U+2028, U+2029) escaped. libyaml indents the text after such a
+//! break, which to YAML 1.2 is a character as any other, with spaces after it.
 
 use std::cmp::Ordering;
 
@@ -30,14 +34,14 @@ impl Emitter {
         self.column += 1;
     }
 
-    fn line_break(&mut self, c: char) {
-        self.out.push(c);
+    fn line_break(&mut self) {
+        self.out.push('\n');
         self.column = 0;
     }
 
     fn indent(&mut self, to: usize) {
         if !self.indention || self.column > to || (self.column == to && !self.whitespace) {
-            self.line_break('\n');
+            self.line_break();
         }
         while self.column < to {
             self.put(' ');
@@ -118,22 +122,22 @@ impl Emitter {
 
     fn literal(&mut self, s: &str, at: usize) {
         self.indicator("|", true, false);
-        if s.starts_with(|c| c == ' ' || is_break(c)) {
+        if s.starts_with([' ', '\n']) {
             self.put('2');
         }
         let mut last = s.chars().rev();
-        match (last.next().is_some_and(is_break), last.next().is_none_or(is_break)) {
+        match (last.next() == Some('\n'), last.next().is_none_or(|c| c == '\n')) {
             (false, _) => self.put('-'),
             (true, true) => self.put('+'),
             (true, false) => {}
         }
-        self.line_break('\n');
+        self.line_break();
         self.whitespace = true;
         self.indention = true;
         let mut breaks = true;
         for c in s.chars() {
-            if is_break(c) {
-                self.line_break(c);
+            if c == '\n' {
+                self.line_break();
                 self.indention = true;
                 breaks = true;
             } else {
@@ -168,7 +172,7 @@ impl Emitter {
 
     /// Writes text with line breaks for single spaces after column 80.
     fn folded(&mut self, s: &str, at: usize, fold: bool) {
-        let (mut spaces, mut breaks) = (false, false);
+        let mut spaces = false;
         let mut chars = s.chars().peekable();
         while let Some(c) = chars.next() {
             if c == ' ' {
@@ -178,17 +182,10 @@ impl Emitter {
                     self.put(c);
                 }
                 spaces = true;
-            } else if is_break(c) {
-                self.line_break(c);
-                self.indention = true;
-                breaks = true;
             } else {
-                if breaks {
-                    self.indent(at);
-                }
                 self.put(c);
                 self.indention = false;
-                (spaces, breaks) = (false, false);
+                spaces = false;
             }
         }
     }
@@ -251,12 +248,13 @@ fn is_break(c: char) -> bool {
     matches!(c, '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Whether libyaml takes the character as printable: none beyond 16 bits.
+/// Whether a character is written as it is: what libyaml takes as printable, which is none beyond 16 bits, but for the
+/// line breaks that are none in YAML 1.2.
 fn is_printable(c: char) -> bool {
-    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
 }
 
-/// The styles that a string may have.
+/// The styles that a string may have: in single quotes only if it is one line.
 struct Allowed {
     plain: bool,
     single_quoted: bool,
@@ -265,9 +263,9 @@ struct Allowed {
 
 impl Allowed {
     fn of(s: &str) -> Self {
-        let white = |c: Option<char>| c.is_none_or(|c| matches!(c, ' ' | '\t' | '\0') || is_break(c));
+        let white = |c: Option<char>| c.is_none_or(|c| matches!(c, ' ' | '\t'));
         let mut indicators = s.starts_with("---") || s.starts_with("...");
-        let (mut space_break, mut break_space, mut special) = (false, false, false);
+        let (mut space_break, mut special) = (false, false);
         let mut before = None;
         let mut chars = s.chars().peekable();
         while let Some(c) = chars.next() {
@@ -283,18 +281,13 @@ impl Allowed {
                 _ => false,
             };
             special |= !is_printable(c);
-            space_break |= is_break(c) && before == Some(' ');
-            break_space |= c == ' ' && before.is_some_and(is_break);
+            space_break |= c == '\n' && before == Some(' ');
             before = Some(c);
         }
         let trailing_space = s.ends_with(' ');
-        let quote = s.contains(is_break) || s.starts_with(' ') || trailing_space || indicators;
+        let quote = s.starts_with(' ') || trailing_space || indicators;
         let double = space_break || special;
-        Self {
-            plain: !double && !break_space && !quote,
-            single_quoted: !double && !break_space,
-            block: !double && !trailing_space,
-        }
+        Self { plain: !double && !quote, single_quoted: !double, block: !double && !trailing_space }
     }
 }
 
@@ -515,6 +508,23 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(write(&json!({"a": text})), expected);
             assert_eq!(read(expected), json!({"a": text}));
+        }
+    }
+
+    #[test]
+    fn line_breaks_of_unicode_are_escaped_so_that_no_reader_takes_in_the_indention_after_them() {
+        for (text, expected) in [
+            ("a\u{2028}[b", r#""a\L[b""#),
+            ("\u{2029}: b", r#""\P: b""#),
+            ("a\u{2028}b\nc", r#""a\Lb\nc""#),
+            ("a\u{85}b", r#""a\Nb""#),
+            ("a\rb", r#""a\rb""#),
+        ] {
+            assert_eq!(write(&json!({"k": [text]})), format!("k:\n- {expected}\n"));
+            assert_eq!(write(&json!({text: 1})), format!("? {expected}\n: 1\n"));
+            for value in [json!({"k": [text]}), json!({text: text})] {
+                assert_eq!(read(&write(&value)), value);
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! YAML → the same tree as JSON. Scalars have YAML 1.1's meaning, as Kubernetes reads it (`yes` is a boolean);
 //! duplicate keys are noted with their line, and the last wins.
+//!
+//! Lines are YAML 1.2's: U+0085, U+2028 and U+2029 are characters as any other, where Kubernetes' reader has them end a
+//! line and drops the spaces around them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
