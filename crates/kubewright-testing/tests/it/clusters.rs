@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kubewright::client::Mapper;
 use kubewright::{
     Action, Cluster, Context, Controller, Error, Manager, Reconciler, Result, Trigger, Uses, Verb,
 };
 use kubewright_testing::{BoxError, TestCluster, eventually};
 use serde_json::json;
+
+use crate::mapper::definition;
 
 /// Copies the config maps of the home cluster to the edge, and notes at home what the edge has.
 struct Mirror;
@@ -120,6 +124,46 @@ async fn a_cluster_that_nothing_is_declared_for_is_refused_by_name() -> Result<(
     let running = tokio::spawn(manager.run(std::future::pending()));
     let error = hear.recv().await.ok_or("it ended")?;
     assert!(error.contains("`.uses_in(\"edge\", Uses::new()..)`"), "{error}");
+    running.abort();
+    Ok(())
+}
+
+/// Gives the mappers of home and edge away.
+struct Maps(tokio::sync::mpsc::UnboundedSender<[Mapper; 2]>);
+
+impl Reconciler for Maps {
+    type Object = ConfigMap;
+
+    async fn reconcile(&self, _: Arc<ConfigMap>, cx: &Context) -> Result<Action> {
+        let _ = self.0.send([cx.mapper().clone(), cx.cluster("edge")?.mapper().clone()]);
+        Ok(Action::done())
+    }
+}
+
+#[tokio::test]
+async fn kinds_that_come_and_go_in_another_cluster_are_known_where_definitions_are_followed()
+-> Result<(), BoxError> {
+    let home = TestCluster::api_server_only().await?;
+    let edge = TestCluster::api_server_only().await?;
+    let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+    let manager = Manager::new("maps", home.client())
+        .cluster(Cluster::new("edge", edge.client()).follow_definitions())
+        .controller(Controller::new(Maps(told)).uses_in("edge", Uses::new().reads::<Secret>()));
+    let ready = manager.readiness();
+    let running = tokio::spawn(manager.run(std::future::pending()));
+    let at_home: Api<ConfigMap> = Api::default_namespaced(home.client());
+    at_home.create(&PostParams::default(), &map("a", "wanted", "blue")).await?;
+    let [here, there] = hear.recv().await.ok_or("it ended")?;
+    eventually!(home, "it is ready", ready.is_ready());
+    let follows = "[+]cache customresourcedefinitions.apiextensions.k8s.io in edge synced\n";
+    assert!(ready.report().contains(follows), "{}", ready.report());
+    let definitions: Api<CustomResourceDefinition> = Api::all(edge.client());
+    definitions.create(&PostParams::default(), &definition("widgets", "Widget", &["v1"])).await?;
+    eventually!(edge, "the kind is known", there.resource("widgets").await.is_ok());
+    assert!(here.resource("widgets").await.is_err(), "it is the other cluster's");
+    // Without following it would be remembered: what is known is not asked for again.
+    definitions.delete("widgets.example.com", &DeleteParams::default()).await?;
+    eventually!(edge, "the kind is forgotten", there.resource("widgets").await.is_err());
     running.abort();
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -18,13 +18,13 @@ use tower::{BoxError, Service};
 use super::impersonate;
 use super::limit::Limiter;
 use super::permits::Permits;
-use super::request::{ResourceRequest, Verb};
+use super::request::{ResourceRequest, Verb, is_watch};
 use super::retry::{Attempted, Outcome, next};
 use super::warnings::Warnings;
 use crate::cache::{Cache, Cached, Expected, Wrote};
 use crate::kind::{Key, Kind};
 use crate::lease::{Fence, Moment};
-use crate::manager::metrics::Metrics;
+use crate::manager::metrics::Calls;
 
 type Answer = Response<Either<Body, Full<Bytes>>>;
 
@@ -36,10 +36,9 @@ pub(crate) struct Guard {
     pub(crate) limiter: Option<Limiter>,
     pub(crate) permits: Arc<Permits>,
     pub(crate) cache: Cache,
-    pub(crate) metrics: Arc<Metrics>,
+    /// The figures of the cluster that it sends to.
+    pub(crate) calls: Calls,
     pub(crate) warnings: Arc<Warnings>,
-    /// The name of the cluster, unless it is the manager's own.
-    pub(crate) cluster: Option<Arc<str>>,
     /// What writes must pass, where a Lease decides who may write.
     pub(crate) fence: Option<Arc<Fence>>,
 }
@@ -93,6 +92,7 @@ impl Guard {
             content_type,
             subresource: asked.and_then(|asked| asked.subresource.as_deref()),
         };
+        let lasts = is_watch(parts.uri.query());
         let mut body = Some(body);
         let mut attempt = 1;
         loop {
@@ -101,8 +101,9 @@ impl Guard {
             };
             body = this_body.try_clone();
             if let Some(limiter) = &self.limiter {
-                limiter.pass(&parts.uri).await;
+                limiter.pass(&parts.method, &parts.uri).await;
             }
+            let sent = Instant::now();
             let result = self.attempt(Request::from_parts(parts.clone(), this_body), asked).await?;
             let outcome = match &result {
                 Ok(response) => {
@@ -115,11 +116,12 @@ impl Guard {
                 Err(_) => Outcome::Lost,
             };
             let code = result.as_ref().ok().map(|response| response.status().as_u16());
-            self.metrics.request(self.cluster.as_ref(), &parts.method, code);
+            self.calls.answered(&parts.method, code, (!lasts).then(|| sent.elapsed()));
             match next(attempted, attempt, outcome) {
                 Some(wait) if body.is_some() => {
                     tracing::debug!(method = %parts.method, uri = %parts.uri, ?outcome, ?wait, "sending again");
                     tokio::time::sleep(wait).await;
+                    self.calls.sent_again(&parts.method, code);
                     attempt += 1;
                 }
                 _ => return result,

@@ -1,6 +1,7 @@
 //! How a process reaches the API server, and how a controller's calls are guarded: declared, repeated
 //! only when that is safe, and known to the cache.
 
+mod counted;
 mod guard;
 mod impersonate;
 mod limit;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use kube::config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
+pub(crate) use self::counted::counted;
 pub(crate) use self::guard::Guard;
 pub use self::impersonate::Impersonate;
 pub(crate) use self::limit::Limiter;

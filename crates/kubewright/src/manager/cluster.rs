@@ -5,8 +5,9 @@ use std::fmt;
 
 use crate::Result;
 use crate::cache::{Cache, Memory, Namespaces, Scope, Select};
-use crate::client::{Connect, Limiter};
+use crate::client::{Connect, Limiter, counted};
 use crate::kind::{Kind, Object};
+use crate::manager::metrics::{Calls, Metrics};
 use crate::rate::RateLimit;
 
 /// Another cluster than the manager's own, under a name.
@@ -34,6 +35,7 @@ pub struct Cluster {
     scope: Scope,
     memory: Memory,
     selects: Vec<(Kind, Select)>,
+    pub(crate) definitions: bool,
 }
 
 enum Way {
@@ -49,22 +51,26 @@ pub(super) struct Place {
     pub(super) scope: Scope,
     /// What requests to this cluster wait for, where the process limits itself.
     pub(super) limiter: Option<Limiter>,
+    /// What counts them.
+    pub(super) calls: Calls,
+    /// Whether definitions are followed there.
+    pub(super) definitions: bool,
 }
 
 impl Place {
-    /// A cluster, to which this process sends no more requests than the limit says.
+    /// A cluster, to which this process sends no more requests than the limit says, all of them counted.
     pub(super) fn new(
         name: Option<String>,
         client: kube::Client,
         mut cache: Cache,
         scope: Scope,
-        limit: Option<RateLimit>,
+        (limit, metrics): (Option<RateLimit>, &Metrics),
     ) -> Place {
-        let limiter = limit.map(Limiter::new);
-        if let Some(limiter) = &limiter {
-            cache.read_through(limiter.client(&client));
-        }
-        Place { name, client, cache, scope, limiter }
+        let calls = metrics.calls(name.as_deref());
+        let limiter = limit.map(|limit| Limiter::new(limit, Some(calls.clone())));
+        let sends = counted(&client, calls.clone());
+        cache.read_through(limiter.as_ref().map_or_else(|| sends.clone(), |limiter| limiter.client(&sends)));
+        Place { name, client, cache, scope, limiter, calls, definitions: false }
     }
 }
 
@@ -80,7 +86,14 @@ impl Cluster {
     }
 
     fn by(name: &str, way: Way) -> Cluster {
-        Cluster { name: name.into(), way, scope: Scope::All, memory: Memory::default(), selects: Vec::new() }
+        Cluster {
+            name: name.into(),
+            way,
+            scope: Scope::All,
+            memory: Memory::default(),
+            selects: Vec::new(),
+            definitions: false,
+        }
     }
 
     /// Its name: in [`Context::cluster`](crate::Context::cluster), readiness and metrics.
@@ -116,8 +129,18 @@ impl Cluster {
         self
     }
 
+    /// Follows CustomResourceDefinitions and APIServices of this cluster, as
+    /// [`Manager::follow_definitions`](crate::Manager::follow_definitions) does those of the manager's own: kinds that come,
+    /// change and go there are known at once. Needs the right to list and watch both, which
+    /// [`Operator::manifests_of_cluster`](crate::Operator::manifests_of_cluster) grants.
+    #[must_use]
+    pub fn follow_definitions(mut self) -> Cluster {
+        self.definitions = true;
+        self
+    }
+
     /// Connects, where nobody has.
-    pub(super) async fn open(self, limit: Option<RateLimit>) -> Result<(String, Place)> {
+    pub(super) async fn open(self, limited: (Option<RateLimit>, &Metrics)) -> Result<(String, Place)> {
         let client = match self.way {
             Way::Client(client) => client,
             Way::Connect(connect) => connect.client().await?,
@@ -126,8 +149,8 @@ impl Cluster {
         for (kind, select) in self.selects {
             cache.select(&kind, select);
         }
-        let place = Place::new(Some(self.name.clone()), client, cache, self.scope, limit);
-        Ok((self.name, place))
+        let place = Place::new(Some(self.name.clone()), client, cache, self.scope, limited);
+        Ok((self.name, Place { definitions: self.definitions, ..place }))
     }
 }
 

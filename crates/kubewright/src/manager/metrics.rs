@@ -1,16 +1,18 @@
 //! Metrics in Prometheus' text format, under controller-runtime's names where they mean the same. Plain
 //! atomics and a few histograms; written out when somebody asks.
 
+mod calls;
 mod controller;
 mod histogram;
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+pub(crate) use self::calls::Calls;
+use self::calls::Requests;
 pub(crate) use self::controller::{ControllerMetrics, Ended};
 pub(crate) use self::histogram::Histogram;
 use crate::cache::{Cache, InformerStats};
@@ -64,14 +66,11 @@ struct Gauge {
     value: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// What requests are counted by: the cluster, the method and the code.
-type Requests = (Option<Arc<str>>, String, u16);
-
 /// The figures of a process.
 #[derive(Default)]
 pub(crate) struct Metrics {
     controllers: Mutex<Vec<Arc<ControllerMetrics>>>,
-    requests: Mutex<BTreeMap<Requests, u64>>,
+    requests: Arc<Requests>,
     caches: Mutex<Vec<(Option<String>, Cache)>>,
     webhooks: Mutex<Option<WebhookMetrics>>,
     gauges: Mutex<Vec<Gauge>>,
@@ -84,11 +83,9 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a request to a cluster, which has a name unless it is the manager's own; without a code when there was no
-    /// answer.
-    pub(crate) fn request(&self, cluster: Option<&Arc<str>>, method: &http::Method, code: Option<u16>) {
-        let counted = (cluster.cloned(), method.to_string(), code.unwrap_or(0));
-        *self.requests.lock().entry(counted).or_default() += 1;
+    /// Counts requests to a cluster, which has a name unless it is the manager's own.
+    pub(crate) fn calls(&self, cluster: Option<&str>) -> Calls {
+        Calls::new(&self.requests, cluster)
     }
 
     /// Tells of these caches too, each with the name of its cluster unless that is the manager's own.
@@ -116,16 +113,7 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         controller::write(&self.controllers.lock(), &mut out);
-        let requests = Family::counter(
-            "rest_client_requests_total",
-            "Requests by method and code; code 0 had no answer.",
-        );
-        requests.write(&mut out, |out, name| {
-            for ((cluster, method, code), count) in self.requests.lock().iter() {
-                let cluster = in_cluster(cluster.as_deref());
-                let _ = writeln!(out, "{name}{{method=\"{method}\",code=\"{code}\"{cluster}}} {count}");
-            }
-        });
+        self.requests.write(&mut out);
         for gauges in self.gauges.lock().chunk_by(|a, b| a.family == b.family) {
             Family::gauge(gauges[0].family, gauges[0].help).write(&mut out, |out, name| {
                 for gauge in gauges {

@@ -178,7 +178,8 @@ impl Manager {
 
     /// Follows CustomResourceDefinitions and APIServices, so that kinds that come, change and go are known at once
     /// rather than when they are asked for: see [`Context::mapper`](crate::Context::mapper). Needs the right to list
-    /// and watch both, which [`Operator::follow_definitions`](crate::Operator::follow_definitions) declares.
+    /// and watch both, which [`Operator::follow_definitions`](crate::Operator::follow_definitions) declares. Other clusters
+    /// have [`Cluster::follow_definitions`].
     #[must_use]
     pub fn follow_definitions(mut self) -> Manager {
         self.definitions = true;

@@ -43,7 +43,6 @@ pub(crate) const STOPPING: Duration = Duration::from_secs(RELEASE.as_secs() + LA
 /// What guarded clients are made of.
 struct Guards {
     warnings: Arc<Warnings>,
-    metrics: Arc<Metrics>,
 }
 
 impl Guards {
@@ -66,8 +65,7 @@ impl Guards {
             inner: place.client.clone(),
             permits: Arc::new(permits),
             cache: place.cache.clone(),
-            metrics: Arc::clone(&self.metrics),
-            cluster: place.name.as_deref().map(Arc::from),
+            calls: place.calls.clone(),
         };
         kube::Client::new(guard, place.client.default_namespace())
     }
@@ -163,15 +161,17 @@ impl Manager {
         unique("clusters", self.clusters.iter().map(super::Cluster::name))?;
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
         let (limit, to_share) = (self.rate_limit, self.kinds_to_share());
-        let home = Place::new(None, self.client.clone(), self.cache.clone(), self.scope.clone(), limit);
+        let (client, cache, scope) = (self.client.clone(), self.cache.clone(), self.scope.clone());
+        let home = Place::new(None, client, cache, scope, (limit, &metrics));
+        let home = Place { definitions: self.definitions, ..home };
         if let Some(limits) = &self.limits {
             watch_limits(limits, &self.name, &metrics);
         }
-        let guards = Guards { warnings: Arc::default(), metrics: Arc::clone(&metrics) };
+        let guards = Guards { warnings: Arc::default() };
         let served = self.endpoints(&guards, &home, &health, &metrics).await?;
         let mut others = BTreeMap::new();
         for cluster in self.clusters {
-            let (name, place) = cluster.open(limit).await?;
+            let (name, place) = cluster.open((limit, &metrics)).await?;
             others.insert(name, place);
         }
         let places = std::iter::once(&home).chain(others.values());
@@ -195,13 +195,19 @@ impl Manager {
             options: self.options.clone(),
             informers: Vec::new(),
         };
-        if self.definitions {
-            let hooks = self.webhooks.hooks.iter().flat_map(|hook| &hook.uses.reads);
-            let runnables = self.runnables.iter().flat_map(|runnable| &runnable.uses.reads);
-            let read = self.controllers.iter().flat_map(|controller| &controller.uses.reads);
-            read.chain(hooks).chain(runnables).for_each(|kind| start.home.cache.keep_whole(kind));
-            let followed = start.home.cache.follow_definitions();
-            start.informers.extend(followed.into_iter().map(|informer| (None, informer)));
+        let places = std::iter::once(&start.home).chain(start.others.values());
+        for place in places.filter(|place| place.definitions) {
+            self.webhooks
+                .hooks
+                .iter()
+                .filter(|_| place.name.is_none())
+                .map(|hook| &hook.uses)
+                .chain(self.runnables.iter().filter_map(|one| of(place, &one.uses, &one.elsewhere)))
+                .chain(self.controllers.iter().filter_map(|one| of(place, &one.uses, &one.elsewhere)))
+                .flat_map(|uses| &uses.reads)
+                .for_each(|kind| place.cache.keep_whole(kind));
+            let followed = place.cache.follow_definitions().into_iter();
+            start.informers.extend(followed.map(|informer| (place.name.clone(), informer)));
         }
         if let Some(ownership) = elected.as_ref().and_then(Elected::selected) {
             for kind in &to_share {
@@ -369,6 +375,11 @@ fn watch_limits(limits: &Limits, name: &str, metrics: &Metrics) {
         let limits = limits.clone();
         metrics.gauge("kubewright_memory_working_set_bytes", help, name, move || limits.working_set());
     }
+}
+
+/// What is declared for a cluster: that of the manager itself, or another.
+fn of<'a>(place: &Place, home: &'a Uses, elsewhere: &'a BTreeMap<String, Uses>) -> Option<&'a Uses> {
+    place.name.as_ref().map_or(Some(home), |name| elsewhere.get(name))
 }
 
 /// Things of one sort need names of their own.

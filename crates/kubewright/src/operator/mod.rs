@@ -221,7 +221,7 @@ impl Operator {
     }
 
     /// What another cluster needs: a service account in `namespace` and a role for what controllers and runnables declare to
-    /// do there.
+    /// do there, and for definitions that are followed there.
     ///
     /// # Errors
     /// When nothing is declared for a cluster of that name.
@@ -232,6 +232,9 @@ impl Operator {
             if let Some(uses) = elsewhere.get(cluster) {
                 permits.get_or_insert_default().extend(&uses.permits);
             }
+        }
+        if self.clusters.iter().any(|known| known.name() == cluster && known.definitions) {
+            permits.get_or_insert_default().extend(&definition_permits());
         }
         let Some(permits) = permits else {
             return Err(Error::Usage(format!("nothing is declared for a cluster named {cluster}")));

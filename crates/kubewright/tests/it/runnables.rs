@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kubewright::{
-    Action, Context, Controller, LeaderElection, LeaseTiming, Manager, Operator, Reconciler, Result,
+    Action, Cluster, Context, Controller, LeaderElection, LeaseTiming, Manager, Operator, Reconciler, Result,
     Runnable, Running, Sharding, Uses, Verb,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -223,4 +223,17 @@ fn what_runnables_use_is_in_the_role_of_each_cluster() {
     let edge = operator.manifests_of_cluster("edge", "op-system").unwrap();
     assert!(edge.contains("configmaps") && !edge.contains("leases"), "{edge}");
     assert!(operator.manifests_of_cluster("other", "op-system").is_err());
+}
+
+#[test]
+fn following_definitions_of_a_cluster_is_in_its_role_alone() {
+    let edge = |cluster: Cluster| {
+        let operator = Operator::new("op").cluster(cluster);
+        operator.manifests_of_cluster("edge", "op-system").map(|role| (role, operator.manifests("n", [])))
+    };
+    let client = Server::new(1).client();
+    let (there, home) = edge(Cluster::new("edge", client.clone()).follow_definitions()).unwrap();
+    assert!(there.contains("customresourcedefinitions") && there.contains("apiservices"), "{there}");
+    assert!(!home.unwrap().contains("customresourcedefinitions"));
+    assert!(edge(Cluster::new("edge", client)).is_err(), "nothing is declared for it");
 }

@@ -47,8 +47,8 @@ const AT_ONCE: usize = 8;
 /// ```
 ///
 /// It costs two requests when first used. Later ones follow a change of a CustomResourceDefinition or APIService, if
-/// those are watched ([`Manager::follow_definitions`](crate::Manager::follow_definitions), or a controller that reads
-/// them), and else a miss: at most five at once and one in two seconds, so that asking for nonsense harms nobody.
+/// those are watched ([`Manager::follow_definitions`](crate::Manager::follow_definitions) and
+/// [`Cluster::follow_definitions`](crate::Cluster::follow_definitions), or a controller that reads them), and else a miss: at most five at once and one in two seconds, so that asking for nonsense harms nobody.
 #[derive(Clone)]
 pub struct Mapper(Arc<Inner>);
 
