@@ -139,6 +139,26 @@ impl Error {
         }
     }
 
+    /// Whether the API server answered that there is no such object. Kinds that are not served are
+    /// [`Error::Mapper`] in the helpers of a context.
+    pub fn is_not_found(&self) -> bool {
+        self.has_reason("NotFound")
+    }
+
+    /// Whether the API server answered that there is such an object already.
+    pub fn is_already_there(&self) -> bool {
+        self.has_reason("AlreadyExists")
+    }
+
+    /// Whether the API server answered that the object has changed meanwhile: look again, and then write.
+    pub fn is_conflict(&self) -> bool {
+        self.has_reason("Conflict")
+    }
+
+    fn has_reason(&self, reason: &str) -> bool {
+        self.status().is_some_and(|status| status.reason == reason)
+    }
+
     /// The message with its causes, on one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -176,5 +196,23 @@ impl From<kube::Error> for Error {
             Ok(fenced) => Error::Fenced(*fenced),
             Err(cause) => Error::Api(Box::new(kube::Error::Service(cause))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_the_server_are_told_apart_by_their_reasons() {
+        let of = |code: u16, reason: &str| {
+            let status = kube::core::Status::failure("no", reason).with_code(code);
+            let error = Error::from(kube::Error::Api(Box::new(status)));
+            [error.is_not_found(), error.is_already_there(), error.is_conflict()]
+        };
+        assert_eq!(of(404, "NotFound"), [true, false, false]);
+        assert_eq!(of(409, "AlreadyExists"), [false, true, false]);
+        assert_eq!(of(409, "Conflict"), [false, false, true]);
+        assert_eq!(of(500, "InternalError"), [false; 3]);
     }
 }

@@ -95,6 +95,7 @@ mod limits;
 mod logs;
 mod manager;
 mod operator;
+pub mod owners;
 pub mod queue;
 mod rate;
 mod serving;

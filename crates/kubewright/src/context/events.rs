@@ -1,7 +1,7 @@
 //! Events for people (events.k8s.io/v1): recorded without waiting, written by one task in the
 //! background, repeated ones counted as a series in one object. A full queue drops events and says so.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use http::Request;
@@ -25,18 +25,41 @@ pub struct Event {
     reason: String,
     action: String,
     note: String,
+    related: Option<Regarding>,
+    annotations: BTreeMap<String, String>,
 }
 
 impl Event {
     /// Something went as it should. The reason is one UpperCamelCase word for machines, such as `Created`,
     /// the action what was being done, such as `Create`, the note a sentence for people.
     pub fn normal(reason: &str, action: &str, note: impl Into<String>) -> Event {
-        Event { warning: false, reason: reason.into(), action: action.into(), note: note.into() }
+        Event {
+            warning: false,
+            reason: reason.into(),
+            action: action.into(),
+            note: note.into(),
+            related: None,
+            annotations: BTreeMap::new(),
+        }
     }
 
     /// Something did not.
     pub fn warning(reason: &str, action: &str, note: impl Into<String>) -> Event {
         Event { warning: true, ..Event::normal(reason, action, note) }
+    }
+
+    /// A second object that it is about, such as the child that was made.
+    #[must_use]
+    pub fn related<K: Object>(mut self, object: &K) -> Event {
+        self.related = Some(Regarding::of(object));
+        self
+    }
+
+    /// Something to tell other programs.
+    #[must_use]
+    pub fn annotation(mut self, name: &str, value: impl Into<String>) -> Event {
+        self.annotations.insert(name.into(), value.into());
+        self
     }
 }
 
@@ -45,6 +68,24 @@ struct Regarding {
     kind: Kind,
     key: Key,
     uid: String,
+}
+
+impl Regarding {
+    fn of<K: Object>(object: &K) -> Regarding {
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        Regarding { kind: Kind::of::<K>(), key: Key::of(object), uid }
+    }
+
+    /// As an ObjectReference.
+    fn reference(&self) -> Value {
+        json!({
+            "apiVersion": self.kind.api_version(),
+            "kind": self.kind.kind,
+            "name": self.key.name(),
+            "namespace": self.key.namespace().unwrap_or_default(),
+            "uid": self.uid,
+        })
+    }
 }
 
 /// Takes events and hands them to the background task.
@@ -70,9 +111,7 @@ impl Recorder {
     }
 
     pub(crate) fn record<K: Object>(&self, object: &K, event: Event) {
-        let uid = object.meta().uid.clone().unwrap_or_default();
-        let regarding = Regarding { kind: Kind::of::<K>(), key: Key::of(object), uid };
-        if let Err(error) = self.sender.try_send((regarding, event)) {
+        if let Err(error) = self.sender.try_send((Regarding::of(object), event)) {
             tracing::warn!(%error, "an event is dropped");
         }
     }
@@ -142,7 +181,7 @@ impl Writer {
         let name = format!("{}.{:x}", cut(regarding.key.name(), 200), time.as_nanosecond());
         let mut note = event.note.clone();
         note.truncate(cut(&note, NOTE).len());
-        let body = json!({
+        let mut body = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
@@ -153,14 +192,14 @@ impl Writer {
             "reason": event.reason,
             "type": if event.warning { "Warning" } else { "Normal" },
             "note": note,
-            "regarding": {
-                "apiVersion": regarding.kind.api_version(),
-                "kind": regarding.kind.kind,
-                "name": regarding.key.name(),
-                "namespace": regarding.key.namespace().unwrap_or_default(),
-                "uid": regarding.uid,
-            },
+            "regarding": regarding.reference(),
         });
+        if let Some(related) = &event.related {
+            body["related"] = related.reference();
+        }
+        if !event.annotations.is_empty() {
+            body["metadata"]["annotations"] = json!(event.annotations);
+        }
         let request = json_request(http::Method::POST, &path, "application/json", &body);
         self.series.insert(slot, Series { name, count: 1, last: now });
         request
@@ -235,6 +274,22 @@ mod tests {
         assert_eq!(body["series"]["count"], 2);
         let later = writer.request(regarding(), event, now + SERIES, time).unwrap();
         assert_eq!(later.method(), http::Method::POST);
+    }
+
+    #[tokio::test]
+    async fn an_event_may_name_a_second_object_and_have_annotations() {
+        let mut writer = writer();
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n2", "uid": "v"}})).unwrap();
+        let event = Event::normal("Moved", "Move", "moved").related(&node).annotation("example.com/why", "full");
+        let request = writer.request(regarding(), event, Instant::now(), Timestamp::UNIX_EPOCH).unwrap();
+        let body: Value = serde_json::from_slice(request.body()).unwrap();
+        let related = json!({"apiVersion": "v1", "kind": "Node", "name": "n2", "namespace": "", "uid": "v"});
+        assert_eq!(body["related"], related);
+        assert_eq!(body["metadata"]["annotations"], json!({"example.com/why": "full"}));
+        // About another object it is another event.
+        let other = Event::normal("Moved", "Move", "moved");
+        let request = writer.request(regarding(), other, Instant::now(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(request.method(), http::Method::POST);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::fmt;
 use std::ops::Not;
 use std::sync::Arc;
 
-use crate::cache::{Cached, Delta, What};
+use kubewright_machinery::selector::LabelSelector;
+
+use crate::cache::{Cached, Delta, SelectError, What};
 
 /// A condition on changes. Nothing is filtered unless one is set.
 #[derive(Clone)]
@@ -43,6 +45,24 @@ impl Predicate {
             deleted || before.generation() != now.generation() || now.generation() == 0
         });
         spec.or(Predicate::labels_changed()).or(Predicate::annotations_changed())
+    }
+
+    /// Changes of objects that a label selector such as `app=web,tier in (a, b)` selects, as they are after the change.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn labels(selector: &str) -> Result<Predicate, SelectError> {
+        let parsed = LabelSelector::parse(selector)
+            .map_err(|error| SelectError::Labels { selector: selector.into(), message: error.to_string() })?;
+        Ok(Predicate::object(move |object| {
+            let labels = Some(object.label_bytes()).filter(|bytes| !bytes.is_empty());
+            parsed.matches_json(labels)
+        }))
+    }
+
+    /// Changes of objects that are so, as they are after the change.
+    pub fn object(is: impl Fn(&Cached) -> bool + Send + Sync + 'static) -> Predicate {
+        Predicate::new(move |delta| is(&delta.object))
     }
 
     fn on_update(changed: impl Fn(&Cached, &Cached) -> bool + Send + Sync + 'static) -> Predicate {
@@ -126,5 +146,18 @@ mod tests {
         assert!(more.passes(&update(pod(1, ""), pod(1, r#","annotations":{"a":"b"}"#))));
         // A kind without a generation does not tell.
         assert!(more.passes(&update(pod(0, ""), pod(0, ""))));
+    }
+
+    #[test]
+    fn objects_are_chosen_by_labels_or_a_function_as_they_are_after_a_change() {
+        let web = || pod(1, r#","labels":{"app":"web"}"#);
+        let (none, other) = (pod(1, ""), pod(1, r#","labels":{"app":"db"}"#));
+        let chosen = Predicate::labels("app in (web)").unwrap();
+        assert!(chosen.passes(&update(Arc::clone(&none), web())));
+        assert!(!chosen.passes(&update(web(), other)) && !chosen.passes(&update(web(), none)));
+        assert!(chosen.passes(&Delta { what: What::Deleted, object: web(), before: None, initial: false }));
+        assert!(Predicate::labels("app in web").unwrap_err().to_string().contains("app in web"));
+        let old = Predicate::object(|object| object.generation() > 1);
+        assert!(old.passes(&update(pod(1, ""), pod(2, ""))) && !old.passes(&update(pod(2, ""), pod(1, ""))));
     }
 }
