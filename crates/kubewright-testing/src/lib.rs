@@ -19,8 +19,10 @@
 
 mod dump;
 mod eventually;
+mod objects;
 mod operator;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -48,11 +50,19 @@ pub enum TestError {
     /// An operator can't print its manifests.
     #[error("the operator has no manifests")]
     Manifests(#[source] kubewright::Error),
-    /// The manifests are no YAML.
-    #[error("the operator's manifests are no YAML")]
+    /// What is to be applied is no YAML.
+    #[error("the objects are no YAML")]
     Yaml(#[source] serde_saphyr::Error),
-    /// The cluster refused the manifests.
-    #[error("the operator's manifests can't be applied")]
+    /// A file of objects can't be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The cluster refused an object.
+    #[error("the objects can't be applied")]
     Apply(#[source] kubewright_cluster::apply::ApplyError),
     /// No port for the operator's webhooks.
     #[error("cannot listen for webhooks")]

@@ -34,9 +34,7 @@ impl TestCluster {
         let namespace = format!("{}-system", operator.name());
         let manifests = operator.manifests(&namespace, None).map_err(TestError::Manifests)?;
         let objects: Vec<Value> = serde_saphyr::from_multiple(&manifests).map_err(TestError::Yaml)?;
-        let objects: Vec<Value> = objects.into_iter().filter(|object| !object.is_null()).collect();
-        let applied = apply::apply(&self.client(), &objects, "default").await.map_err(TestError::Apply)?;
-        apply::established(&self.client(), &applied).await.map_err(TestError::Apply)?;
+        self.apply_all(objects.clone()).await?;
 
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(TestError::Listen)?;
         let address = listener.local_addr().map_err(TestError::Listen)?;

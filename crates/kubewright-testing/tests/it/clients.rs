@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _};
 use kubewright::cache::Cached;
+use kubewright::client::MergePatch;
 use kubewright::{Action, Context, Controller, Kind, Operator, RawReconciler, Reconciler, Verb};
 use kubewright_testing::{BoxError, TestCluster};
 use serde_json::json;
@@ -124,6 +125,24 @@ async fn what_is_applied_is_made_without_an_owner_and_what_is_no_more_wished_for
     Api::<ConfigMap>::default_namespaced(cluster.client()).create(&PostParams::default(), &map("m")).await?;
     let expected = json!([{"a": "1", "b": "1"}, {"a": "2", "theirs": "1"}, false, true]);
     assert_eq!(heard.recv().await.ok_or("an answer")?, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_patch_of_what_changed_leaves_the_rest_and_conflicts_if_asked_to() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let read = maps.create(&PostParams::default(), &map("m")).await?;
+    let theirs = json!({"data": {"theirs": "1"}});
+    maps.patch("m", &PatchParams::default(), &Patch::Merge(theirs)).await?;
+    let mut wanted = read.clone();
+    wanted.data = Some([("k".to_owned(), "w".to_owned())].into());
+    let patch = MergePatch::between(&read, &wanted)?;
+    let strict = patch.clone().if_unchanged().into();
+    let refused = maps.patch("m", &PatchParams::default(), &strict).await.map_err(kubewright::Error::from);
+    assert!(refused.is_err_and(|error| error.is_conflict()));
+    let patched = maps.patch("m", &PatchParams::default(), &patch.into()).await?;
+    assert_eq!(json!(patched.data), json!({"k": "w", "theirs": "1"}));
     Ok(())
 }
 

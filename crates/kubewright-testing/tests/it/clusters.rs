@@ -66,6 +66,7 @@ async fn an_object_of_one_cluster_makes_one_in_another_and_its_state_flows_back(
     let manager = Manager::new("mirror", home.client())
         .cluster(Cluster::new("edge", edge.client()))
         .metrics_address(Some(&free))
+        .metrics(|out| out.push_str("# TYPE mirrored gauge\nmirrored 1"))
         .controller(controller);
     let ready = manager.readiness();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -94,6 +95,7 @@ async fn an_object_of_one_cluster_makes_one_in_another_and_its_state_flows_back(
         "{metrics}"
     );
     assert!(metrics.contains("method=\"PATCH\",code=\"201\",cluster=\"edge\"}"), "{metrics}");
+    assert!(metrics.contains("\n# TYPE mirrored gauge\nmirrored 1\n"), "{metrics}");
     let _ = stop.send(());
     running.await??;
     Ok(())

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use kubewright::cache::{Cached, Namespaces};
+use kubewright::cache::{Cached, Namespaces, Scope};
 use kubewright::{
-    Action, Context, Controller, Error, Key, Kind, Manager, RawReconciler, Readiness, Reconciler,
+    Action, Context, Controller, Error, External, Key, Kind, Manager, RawReconciler, Readiness, Reconciler,
 };
 use kubewright_testing::{BoxError, TestCluster, eventually};
 use serde_json::json;
@@ -243,4 +243,35 @@ async fn a_read_of_a_kind_that_is_served_no_more_fails_at_once_and_says_so() -> 
     let told = heard.recv().await.ok_or("an error")?;
     assert!(told.starts_with("2: Widget of example.com/v1 is not served: there is no group"), "{told}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_kind_learnt_of_at_run_time_triggers_a_controller() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let (tells, mut heard) = Tells::new();
+    let external = External::new();
+    let manager = Manager::new("learns", cluster.client())
+        .namespaces(&Namespaces::of(["default"]))
+        .controller(Controller::new(tells).reads::<Secret>().external(&external));
+    let cache = manager.cache();
+    let _running = run(manager);
+    Api::<ConfigMap>::default_namespaced(cluster.client()).create(&PostParams::default(), &map("1")).await?;
+    assert_eq!(heard.recv().await.ok_or("a map")?, "default/m 1 of 1");
+    // Only now it turns out that Widgets concern the map.
+    cluster.apply(&definition_text()).await?;
+    let kind = cache.mapper().kind("example.com", "Widget").await?.kind;
+    let informer = cache.informer(&kind, &Scope::Namespace("default".into()));
+    let _subscription =
+        informer.subscribe(move |_| external.trigger(Key::new("default", "m"), "a widget changed"));
+    let api = cache.mapper().api(&cluster.client(), &kind, Some("default"));
+    api.create(&PostParams::default(), &widget()).await?;
+    assert_eq!(heard.recv().await.ok_or("a map")?, "default/m 1 of 1");
+    Ok(())
+}
+
+fn definition_text() -> String {
+    let mut text = serde_json::to_value(definition("widgets", "Widget", &["v1"])).unwrap();
+    text["apiVersion"] = json!("apiextensions.k8s.io/v1");
+    text["kind"] = json!("CustomResourceDefinition");
+    text.to_string()
 }

@@ -7,6 +7,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchE
 use kubewright_testing::{BoxError, TestCluster};
 use serde_json::json;
 
+use crate::mapper::definition;
+
 fn map(name: &str) -> ConfigMap {
     serde_json::from_value(json!({"metadata": {"name": name, "labels": {"app": "x"}}, "data": {"k": "v"}}))
         .unwrap()
@@ -78,5 +80,30 @@ async fn a_dump_names_the_objects_and_not_what_every_cluster_has() -> Result<(),
     let dump = cluster.dump().await;
     assert!(dump.contains("ConfigMap default/telling"), "{dump}");
     assert!(!dump.contains("Namespace kube-system"), "{dump}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn objects_of_files_are_applied_with_their_definitions_first() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let folder = std::env::temp_dir().join(format!("kubewright-objects-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let kinds = serde_json::to_value(definition("widgets", "Widget", &["v1"]))?;
+    let mut kinds = kinds.as_object().cloned().ok_or("an object")?;
+    kinds.insert("apiVersion".into(), json!("apiextensions.k8s.io/v1"));
+    kinds.insert("kind".into(), json!("CustomResourceDefinition"));
+    let widget = "# a comment\n---\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n";
+    std::fs::write(folder.join("a.yaml"), widget)?;
+    std::fs::write(folder.join("b.json"), json!(kinds).to_string())?;
+    std::fs::write(folder.join("notes.txt"), "no objects")?;
+    let applied = cluster.apply_files(&folder).await;
+    std::fs::remove_dir_all(&folder)?;
+    applied?;
+    let mapper = kubewright::client::Mapper::new(cluster.client());
+    let widgets = mapper.kind("example.com", "Widget").await?.kind;
+    assert!(mapper.api(&cluster.client(), &widgets, Some("default")).get_opt("w").await?.is_some());
+    let gone = cluster.apply_files(&folder).await.unwrap_err();
+    assert_eq!(gone.to_string(), format!("cannot read {}", folder.display()));
+    assert!(cluster.apply("{").await.is_err());
     Ok(())
 }

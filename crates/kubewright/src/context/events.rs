@@ -280,7 +280,8 @@ mod tests {
     async fn an_event_may_name_a_second_object_and_have_annotations() {
         let mut writer = writer();
         let node: Node = serde_json::from_value(json!({"metadata": {"name": "n2", "uid": "v"}})).unwrap();
-        let event = Event::normal("Moved", "Move", "moved").related(&node).annotation("example.com/why", "full");
+        let event =
+            Event::normal("Moved", "Move", "moved").related(&node).annotation("example.com/why", "full");
         let request = writer.request(regarding(), event, Instant::now(), Timestamp::UNIX_EPOCH).unwrap();
         let body: Value = serde_json::from_slice(request.body()).unwrap();
         let related = json!({"apiVersion": "v1", "kind": "Node", "name": "n2", "namespace": "", "uid": "v"});

@@ -2,6 +2,7 @@
 //! sends what [`Election::step`] says and hands the answer back. Others' clocks are never trusted: a Lease has
 //! expired when it has not changed for its duration on the local clock. Nothing here sends or sleeps.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -50,6 +51,7 @@ pub(crate) struct Election {
     namespace: String,
     name: String,
     identity: String,
+    labels: BTreeMap<String, String>,
     timing: LeaseTiming,
     seen: Option<Seen>,
     /// The last accepted renewal, by the time it was sent.
@@ -76,6 +78,7 @@ impl Election {
             namespace: namespace.into(),
             name: name.into(),
             identity: identity.into(),
+            labels: BTreeMap::new(),
             timing,
             seen: None,
             renewed: None,
@@ -86,6 +89,12 @@ impl Election {
             rushed: false,
             contact: None,
         }
+    }
+
+    /// The same, which puts labels on the Lease that it holds.
+    pub(crate) fn labelled(mut self, labels: BTreeMap<String, String>) -> Election {
+        self.labels = labels;
+        self
     }
 
     /// The Lease's name.
@@ -143,6 +152,9 @@ impl Election {
     /// The Lease with this candidate as its holder.
     fn claim(&self, lease: &Lease, time: Timestamp) -> Lease {
         let mut lease = lease.clone();
+        if !self.labels.is_empty() {
+            lease.metadata.labels.get_or_insert_default().extend(self.labels.clone());
+        }
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             let fresh = spec.holder_identity.is_none() && spec.acquire_time.is_none();
@@ -281,6 +293,21 @@ mod tests {
         assert!(!election.leads(now.after(seconds(10))));
         assert_eq!(election.step(now.after(seconds(1))), Step::Wait(now.monotonic + seconds(2)));
         assert!(matches!(election.step(now.after(seconds(2))), Step::Update(_)));
+    }
+
+    #[test]
+    fn the_lease_gets_the_labels_of_the_election_beside_those_that_it_has() {
+        let (now, mut jitter) = (Moment::now(), Jitter::seeded(1));
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let mut election = start(now).labelled(labels(&[("team", "web")]));
+        election.step(now);
+        let mut lease = held_by("", "1");
+        lease.metadata.labels = Some(labels(&[("other", "stays"), ("team", "none")]));
+        election.answered(Answer::Found(lease), now, &mut jitter);
+        let Step::Update(lease) = election.step(now) else { panic!("a Lease that nobody holds is taken") };
+        assert_eq!(lease.metadata.labels, Some(labels(&[("other", "stays"), ("team", "web")])));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod election;
 #[cfg(test)]
 mod schedules;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ pub struct LeaderElection {
     pub(crate) identity: String,
     pub(crate) timing: LeaseTiming,
     pub(crate) release: bool,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl LeaderElection {
@@ -54,6 +56,7 @@ impl LeaderElection {
             identity: unique_identity(),
             timing: LeaseTiming::default(),
             release: true,
+            labels: BTreeMap::new(),
         }
     }
 
@@ -76,6 +79,13 @@ impl LeaderElection {
     #[must_use]
     pub fn timing(mut self, timing: LeaseTiming) -> LeaderElection {
         self.timing = timing;
+        self
+    }
+
+    /// A label that the Lease has while a candidate of this election holds it; others stay.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> LeaderElection {
+        self.labels.insert(name.into(), value.into());
         self
     }
 
@@ -126,7 +136,8 @@ impl Candidate {
         let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().into());
         let fence = Fence::new(format!("{namespace}/{}", config.id), config.timing.margin());
         let (standing, receiver) = watch::channel(Standing::default());
-        let election = Election::new(&namespace, &config.id, &config.identity, config.timing, Instant::now());
+        let election = Election::new(&namespace, &config.id, &config.identity, config.timing, Instant::now())
+            .labelled(config.labels.clone());
         tracing::info!(lease = %format!("{namespace}/{}", config.id), identity = config.identity, "standing for election");
         let candidate = Candidate {
             leases: Api::namespaced(client, &namespace),

@@ -4,6 +4,7 @@
 mod calls;
 mod controller;
 mod histogram;
+mod own;
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(crate) use self::calls::Calls;
 use self::calls::Requests;
 pub(crate) use self::controller::{ControllerMetrics, Ended};
 pub(crate) use self::histogram::Histogram;
+pub(crate) use self::own::Figures;
 use crate::cache::{Cache, InformerStats};
 use crate::webhook::metrics::WebhookMetrics;
 
@@ -74,6 +76,7 @@ pub(crate) struct Metrics {
     caches: Mutex<Vec<(Option<String>, Cache)>>,
     webhooks: Mutex<Option<WebhookMetrics>>,
     gauges: Mutex<Vec<Gauge>>,
+    own: Mutex<Vec<Figures>>,
 }
 
 impl Metrics {
@@ -102,6 +105,11 @@ impl Metrics {
         value: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
         self.gauges.lock().push(Gauge { family, help, name: name.into(), value: Box::new(value) });
+    }
+
+    /// Tells of the program's own figures too.
+    pub(crate) fn own(&self, figures: Vec<Figures>) {
+        self.own.lock().extend(figures);
     }
 
     /// Tells of webhooks too.
@@ -161,6 +169,7 @@ impl Metrics {
         if let Some(webhooks) = &*self.webhooks.lock() {
             webhooks.write(&mut out);
         }
+        own::write(&self.own.lock(), &mut out);
         out
     }
 }

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 pub use self::cluster::Cluster;
 pub(crate) use self::gate::permits as metrics_permits;
 use self::health::Health;
+pub(crate) use self::metrics::Figures;
 pub(crate) use self::run::STOPPING;
 pub use self::runnable::{Runnable, Running};
 use crate::cache::{Cache, Memory, Namespaces, Scope, Select};
@@ -49,6 +50,7 @@ pub struct Manager {
     grace: Duration,
     metrics_address: Option<String>,
     metrics_certificates: Option<Certificates>,
+    figures: Vec<Figures>,
     health_address: Option<String>,
     leader: Option<LeaderElection>,
     webhooks: Webhooks,
@@ -97,6 +99,7 @@ impl Manager {
             grace: Duration::from_secs(30),
             metrics_address: None,
             metrics_certificates: None,
+            figures: Vec::new(),
             health_address: None,
             leader: None,
             webhooks: Webhooks::default(),
@@ -197,6 +200,27 @@ impl Manager {
     #[must_use]
     pub fn metrics_address(mut self, address: Option<&str>) -> Manager {
         self.metrics_address = address.map(str::to_owned);
+        self
+    }
+
+    /// Serves the program's own figures beside the runtime's: whenever somebody asks for metrics, this writes them in
+    /// Prometheus' text format. Any library of metrics will do, or atomics and `write!`.
+    ///
+    /// ```no_run
+    /// # use std::fmt::Write;
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # use kubewright::Manager;
+    /// static SENT: AtomicU64 = AtomicU64::new(0);
+    ///
+    /// # fn example(manager: Manager) -> Manager {
+    /// manager.metrics(|out| {
+    ///     let _ = writeln!(out, "# TYPE mails_sent_total counter\nmails_sent_total {}", SENT.load(Ordering::Relaxed));
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn metrics(mut self, figures: impl Fn(&mut String) + Send + Sync + 'static) -> Manager {
+        self.figures.push(Box::new(figures));
         self
     }
 

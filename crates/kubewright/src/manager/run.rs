@@ -155,7 +155,7 @@ impl Manager {
     /// # Errors
     /// When two controllers, runnables or clusters have one name, an address can't be
     /// bound, a cluster can't be found, or a part ends on its own.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result {
         unique("controllers", self.controllers.iter().map(|controller| &*controller.name))?;
         unique("runnables", self.runnables.iter().map(|runnable| &*runnable.name))?;
         unique("clusters", self.clusters.iter().map(super::Cluster::name))?;
@@ -164,6 +164,7 @@ impl Manager {
         let (client, cache, scope) = (self.client.clone(), self.cache.clone(), self.scope.clone());
         let home = Place::new(None, client, cache, scope, (limit, &metrics));
         let home = Place { definitions: self.definitions, ..home };
+        metrics.own(std::mem::take(&mut self.figures));
         if let Some(limits) = &self.limits {
             watch_limits(limits, &self.name, &metrics);
         }

@@ -22,7 +22,7 @@ use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
 use crate::logs::BoxedLayer;
-use crate::manager::{Cluster, Manager, Runnable, definition_permits, metrics_permits, own_permits};
+use crate::manager::{Cluster, Figures, Manager, Runnable, definition_permits, metrics_permits, own_permits};
 use crate::sharding;
 use crate::webhook::names::Names;
 use crate::webhook::{Certificates, Conversion, Webhook, Webhooks};
@@ -44,6 +44,7 @@ pub struct Operator {
     leader: Option<LeaderElection>,
     webhooks: Webhooks,
     layers: Vec<BoxedLayer>,
+    figures: Vec<Figures>,
 }
 
 impl Operator {
@@ -64,6 +65,7 @@ impl Operator {
             leader: None,
             webhooks: Webhooks::default(),
             layers: Vec::new(),
+            figures: Vec::new(),
         }
     }
 
@@ -165,6 +167,13 @@ impl Operator {
     #[must_use]
     pub fn layer(mut self, layer: impl Layer<Registry> + Send + Sync) -> Operator {
         self.layers.push(layer.boxed());
+        self
+    }
+
+    /// Serves the program's own figures beside the runtime's: see [`Manager::metrics`].
+    #[must_use]
+    pub fn metrics(mut self, figures: impl Fn(&mut String) + Send + Sync + 'static) -> Operator {
+        self.figures.push(Box::new(figures));
         self
     }
 
@@ -275,6 +284,7 @@ impl Operator {
         if let Some(election) = self.leader {
             manager = manager.leader_election(election);
         }
+        let manager = self.figures.into_iter().fold(manager, Manager::metrics);
         let manager = self.runnables.into_iter().fold(manager, Manager::runnable);
         let mut manager = self.clusters.into_iter().fold(manager, Manager::cluster);
         if self.follow_definitions {

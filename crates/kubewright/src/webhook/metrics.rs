@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::conversion::PATH as CONVERSION;
 use crate::manager::metrics::Histogram;
 
 /// The figures of one path.
@@ -108,9 +109,16 @@ impl WebhookMetrics {
         }
         let name = "controller_runtime_webhook_panics_total";
         head(out, name, "counter", "Caught panics.");
-        for path in &self.paths {
+        let (conversions, admission): (Vec<_>, Vec<_>) =
+            self.paths.iter().partition(|path| path.path == CONVERSION);
+        for path in admission {
             let _ =
                 writeln!(out, "{name}{{webhook=\"{}\"}} {}", path.path, path.panics.load(Ordering::Relaxed));
+        }
+        let name = "controller_runtime_conversion_webhook_panics_total";
+        head(out, name, "counter", "Caught panics of conversions.");
+        for path in conversions {
+            let _ = writeln!(out, "{name} {}", path.panics.load(Ordering::Relaxed));
         }
         let certificate = &self.certificate;
         for (name, kind, help, value) in [
@@ -161,5 +169,21 @@ mod tests {
         }
         drop(in_flight);
         assert!(text().contains("in_flight{webhook=\"/validate--v1-pod\"} 0\n"));
+    }
+
+    #[test]
+    fn panics_of_conversions_are_counted_by_themselves() {
+        let paths = [CONVERSION, "/validate--v1-pod"].map(|path| Arc::new(PathMetrics::new(path)));
+        paths[0].panicked();
+        let metrics = WebhookMetrics { paths: paths.to_vec(), ..WebhookMetrics::default() };
+        let mut out = String::new();
+        metrics.write(&mut out);
+        let panics: Vec<&str> =
+            out.lines().filter(|line| line.contains("panics_total") && !line.starts_with('#')).collect();
+        let expected = [
+            "controller_runtime_webhook_panics_total{webhook=\"/validate--v1-pod\"} 0",
+            "controller_runtime_conversion_webhook_panics_total 1",
+        ];
+        assert_eq!(panics, expected);
     }
 }

@@ -225,8 +225,8 @@ fn what_runnables_use_is_in_the_role_of_each_cluster() {
     assert!(operator.manifests_of_cluster("other", "op-system").is_err());
 }
 
-#[test]
-fn following_definitions_of_a_cluster_is_in_its_role_alone() {
+#[tokio::test]
+async fn following_definitions_of_a_cluster_is_in_its_role_alone() {
     let edge = |cluster: Cluster| {
         let operator = Operator::new("op").cluster(cluster);
         operator.manifests_of_cluster("edge", "op-system").map(|role| (role, operator.manifests("n", [])))
