@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _};
-use kubewright::cache::Cached;
+use kubewright::cache::{Cached, Index};
 use kubewright::client::MergePatch;
 use kubewright::{Action, Context, Controller, Kind, Operator, RawReconciler, Reconciler, Verb};
 use kubewright_testing::{BoxError, TestCluster};
@@ -143,6 +143,64 @@ async fn a_patch_of_what_changed_leaves_the_rest_and_conflicts_if_asked_to() -> 
     assert!(refused.is_err_and(|error| error.is_conflict()));
     let patched = maps.patch("m", &PatchParams::default(), &patch.into()).await?;
     assert_eq!(json!(patched.data), json!({"k": "w", "theirs": "1"}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_is_narrowed_by_namespace_owner_index_and_labels() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let does = Does(move |map: Arc<ConfigMap>, cx: Context| {
+        let told = told.clone();
+        async move {
+            if map.metadata.name.as_deref() != Some("m") {
+                return Ok(());
+            }
+            let selector = serde_json::from_value(json!({"matchLabels": {"app": "x"}}))?;
+            let lists = [
+                cx.list::<ConfigMap>(),
+                cx.list::<ConfigMap>().in_namespace("default"),
+                cx.list::<ConfigMap>().owned_by(&*map),
+                cx.list::<ConfigMap>().indexed("data.colour", "blue"),
+                cx.list::<ConfigMap>()
+                    .indexed("data.colour", "blue")
+                    .in_namespace("default")
+                    .labels("app=x,!no"),
+                cx.list::<ConfigMap>().matching(&selector).labels("no"),
+            ];
+            let mut names = Vec::new();
+            for list in lists {
+                let names_of = |map: &Arc<ConfigMap>| map.metadata.name.clone().unwrap_or_default();
+                names.push(list.await?.iter().map(names_of).collect::<Vec<_>>().join(" "));
+            }
+            let unread = cx.list::<ConfigMap>().labels("app in x").await.map(|_| ());
+            let unknown = cx.list::<ConfigMap>().indexed("data.size", "1").await.map(|_| ());
+            names.extend([unread, unknown].map(|result| result.unwrap_err().to_string()));
+            let _ = told.send(names);
+            Ok(())
+        }
+    });
+    let other = cluster.namespace("other").await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let elsewhere: Api<ConfigMap> = Api::default_namespaced(other.client());
+    let create = |name: &str, metadata: serde_json::Value, colour: &str| -> Result<ConfigMap, BoxError> {
+        let mut object = json!({"metadata": metadata, "data": {"colour": colour}});
+        object["metadata"]["name"] = json!(name);
+        Ok(serde_json::from_value(object)?)
+    };
+    let post = PostParams::default();
+    elsewhere.create(&post, &create("a", json!({"labels": {"app": "x"}}), "blue")?).await?;
+    maps.create(&post, &create("b", json!({"labels": {"app": "x"}}), "blue")?).await?;
+    maps.create(&post, &create("c", json!({"labels": {"app": "x", "no": ""}}), "blue")?).await?;
+    let uid = maps.create(&post, &map("m")).await?.metadata.uid;
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "m", "uid": uid}]);
+    maps.create(&post, &create("d", json!({"ownerReferences": owner}), "red")?).await?;
+    let index = Index::path::<ConfigMap>("data.colour");
+    let _stop = run(&cluster, Controller::new(does).index(index));
+    let told = heard.recv().await.ok_or("an answer")?;
+    assert_eq!(told[..6], ["b c d m a", "b c d m", "d", "b c a", "b", "c"]);
+    assert!(told[6].contains("label selector \"app in x\""), "{}", told[6]);
+    assert!(told[7].contains(".index(Index::path::<ConfigMap>(\"data.size\"))"), "{}", told[7]);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, PostParams};
 use kubewright::cache::{Cached, Namespaces, Scope};
 use kubewright::{
     Action, Context, Controller, Error, External, Key, Kind, Manager, RawReconciler, Readiness, Reconciler,
+    Trigger, View, owners,
 };
 use kubewright_testing::{BoxError, TestCluster, eventually};
 use serde_json::json;
@@ -274,4 +275,29 @@ fn definition_text() -> String {
     text["apiVersion"] = json!("apiextensions.k8s.io/v1");
     text["kind"] = json!("CustomResourceDefinition");
     text.to_string()
+}
+
+#[tokio::test]
+async fn an_owner_that_does_not_control_is_reached_by_a_function() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let (tells, mut heard) = Tells::new();
+    let every_owner = |secret: &Cached, _: &View| {
+        let namespace = secret.key().namespace().unwrap_or_default();
+        let of_maps = secret.owners().iter().filter(|owner| &*owner.kind == "ConfigMap");
+        Ok(of_maps.map(|owner| Key::new(namespace, &owner.name)).collect())
+    };
+    let controller = Controller::new(tells).trigger(Trigger::mapped_raw(Kind::of::<Secret>(), every_owner));
+    let manager = Manager::new("owners", cluster.client())
+        .namespaces(&Namespaces::of(["default"]))
+        .controller(controller);
+    let _running = run(manager);
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let owner = maps.create(&PostParams::default(), &map("1")).await?;
+    assert_eq!(heard.recv().await.ok_or("a map")?, "default/m 1 of 1");
+    let mut secret: Secret = serde_json::from_value(json!({"metadata": {"name": "s"}}))?;
+    secret.metadata.namespace = owner.metadata.namespace.clone();
+    owners::set_owner(&owner, &mut secret)?;
+    Api::<Secret>::default_namespaced(cluster.client()).create(&PostParams::default(), &secret).await?;
+    assert_eq!(heard.recv().await.ok_or("a map")?, "default/m 1 of 1");
+    Ok(())
 }
