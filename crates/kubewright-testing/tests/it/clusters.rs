@@ -7,9 +7,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kubewright::cache::{Memory, Select};
 use kubewright::client::Mapper;
 use kubewright::{
-    Action, Cluster, Context, Controller, Error, Manager, Reconciler, Result, Trigger, Uses, Verb,
+    Action, Cluster, Context, Controller, Error, Key, Manager, Reconciler, Result, Runnable, Trigger, Uses,
+    Verb,
 };
 use kubewright_testing::{BoxError, TestCluster, eventually};
 use serde_json::json;
@@ -166,6 +168,40 @@ async fn kinds_that_come_and_go_in_another_cluster_are_known_where_definitions_a
     // Without following it would be remembered: what is known is not asked for again.
     definitions.delete("widgets.example.com", &DeleteParams::default()).await?;
     eventually!(edge, "the kind is forgotten", there.resource("widgets").await.is_err());
+    running.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_cluster_is_followed_in_namespaces_and_by_selectors_of_its_own() -> Result<(), BoxError> {
+    let home = TestCluster::api_server_only().await?;
+    let edge = TestCluster::api_server_only().await?;
+    let other = edge.namespace("other").await?;
+    for (client, name, label) in
+        [(edge.client(), "in", "x"), (edge.client(), "unlabelled", "y"), (other.client(), "outside", "x")]
+    {
+        let mut map = map(name, "k", "v");
+        map.metadata.labels = Some(BTreeMap::from([("app".to_owned(), label.to_owned())]));
+        Api::<ConfigMap>::default_namespaced(client).create(&PostParams::default(), &map).await?;
+    }
+    let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+    let looks = Runnable::new("looks", move |running| {
+        let told = told.clone();
+        async move {
+            let maps = running.access().cluster("edge")?.list::<ConfigMap>().await?;
+            let _ = told.send(maps.iter().map(|map| Key::of(&**map).to_string()).collect::<Vec<_>>());
+            running.stopped().await;
+            Ok(())
+        }
+    });
+    let chosen = Cluster::new("edge", edge.client())
+        .namespace(Some("default"))
+        .memory(Memory::default())
+        .select::<ConfigMap>(Select::all().labels("app=x")?);
+    let looks = looks.uses_in("edge", Uses::new().reads::<ConfigMap>());
+    let manager = Manager::new("looks", home.client()).cluster(chosen).runnable(looks);
+    let running = tokio::spawn(manager.run(std::future::pending()));
+    assert_eq!(hear.recv().await.ok_or("it ended")?, ["default/in"]);
     running.abort();
     Ok(())
 }

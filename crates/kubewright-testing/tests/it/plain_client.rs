@@ -1,10 +1,11 @@
 //! Existing kube-rs code runs against a test cluster as it is.
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kubewright_testing::{BoxError, TestCluster};
+use kubewright_testing::{BoxError, ClusterConfig, TestCluster};
 use serde_json::json;
 
 use crate::mapper::definition;
@@ -105,5 +106,21 @@ async fn objects_of_files_are_applied_with_their_definitions_first() -> Result<(
     let gone = cluster.apply_files(&folder).await.unwrap_err();
     assert_eq!(gone.to_string(), format!("cannot read {}", folder.display()));
     assert!(cluster.apply("{").await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kubeconfig_reaches_a_cluster_with_a_port_as_its_user() -> Result<(), BoxError> {
+    let bind = Some(([127, 0, 0, 1], 0).into());
+    let config = ClusterConfig { bind, controllers: false, ..ClusterConfig::default() };
+    let cluster = TestCluster::with(config).await?;
+    let kubeconfig = cluster.cluster().kubeconfig("test", "jane", &["devs"])?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    let client = kubewright::client::Connect::client_of(config)?;
+    let reviews: Api<SelfSubjectReview> = Api::all(client);
+    let review = reviews.create(&PostParams::default(), &Default::default()).await?;
+    let user = review.status.and_then(|status| status.user_info).ok_or("who one is")?;
+    assert_eq!(user.username.as_deref(), Some("jane"));
+    assert_eq!(user.groups.unwrap_or_default(), ["devs", "system:authenticated"]);
     Ok(())
 }
