@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use kubewright::cache::{Cached, Namespaces, Scope};
+use kubewright::cache::{Cached, Namespaces, Scope, Select};
 use kubewright::{
     Action, Context, Controller, Error, External, Key, Kind, Manager, RawReconciler, Readiness, Reconciler,
     Trigger, View, owners,
@@ -299,5 +299,25 @@ async fn an_owner_that_does_not_control_is_reached_by_a_function() -> TestResult
     owners::set_owner(&owner, &mut secret)?;
     Api::<Secret>::default_namespaced(cluster.client()).create(&PostParams::default(), &secret).await?;
     assert_eq!(heard.recv().await.ok_or("a map")?, "default/m 1 of 1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kind_may_be_followed_in_namespaces_of_its_own() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let other = cluster.namespace("other").await?;
+    let (tells, mut heard) = Tells::new();
+    // It fails unless Secrets elsewhere can't be read.
+    let manager = Manager::new("narrow", cluster.client())
+        .select::<Secret>(Select::all().namespaces(&Namespaces::of(["default"])))
+        .controller(Controller::new(tells).reads::<Secret>());
+    let cache = manager.cache();
+    let _running = run(manager);
+    Api::<ConfigMap>::default_namespaced(other.client()).create(&PostParams::default(), &map("1")).await?;
+    while !heard.recv().await.ok_or("a map")?.starts_with("other-0/m 1") {}
+    let scopes =
+        cache.informers().into_iter().map(|one| (one.kind().plural.clone(), one.scope().to_string()));
+    let scopes: std::collections::BTreeMap<String, String> = scopes.collect();
+    assert_eq!((&*scopes["secrets"], &*scopes["configmaps"]), ("namespaces default", "all namespaces"));
     Ok(())
 }

@@ -143,6 +143,13 @@ impl Cache {
         self.selects.lock().insert(kind.clone(), Arc::new(select));
     }
 
+    /// Where a kind is followed: where it is selected, or else here.
+    pub(crate) fn scope_of(&self, kind: &Kind, otherwise: &Scope) -> Scope {
+        let selects = self.selects.lock();
+        let selected = selects.get(kind).and_then(|select| select.namespaces.clone());
+        selected.map_or_else(|| otherwise.clone(), Scope::Namespaces)
+    }
+
     /// The informer of a kind and scope: the running one, or a new one that starts now. It stops when
     /// its last handle is dropped. Kinds of the cluster have the scope [`Scope::All`] whatever is asked for.
     ///

@@ -11,6 +11,7 @@ use kubewright_machinery::selector::fields::FieldSelector;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::namespaces::Namespaces;
 use super::object::{Cached, DecodeError};
 use crate::controller::panic_message;
 use crate::kind::Kind;
@@ -33,6 +34,7 @@ pub struct Select {
     labels: Option<(String, LabelSelector)>,
     fields: Option<(String, FieldSelector)>,
     keep: Option<Arc<Keep>>,
+    pub(crate) namespaces: Option<Namespaces>,
 }
 
 /// A selector that can't be read.
@@ -81,6 +83,21 @@ impl Select {
         let parsed = FieldSelector::parse(selector)
             .map_err(|error| SelectError::Fields { selector: selector.into(), message: error.to_string() })?;
         Ok(Select { fields: Some((selector.into(), parsed)), ..self })
+    }
+
+    /// Only objects in these namespaces, whichever are followed otherwise: Secrets of the operator's own namespace, say, in
+    /// one that looks at all. The printed roles grant reads of the kind in these alone. For kinds of the cluster it says
+    /// nothing.
+    ///
+    /// ```
+    /// use kubewright::cache::{Namespaces, Select};
+    ///
+    /// let ours = Select::all().namespaces(&Namespaces::of(["my-operator-system"]));
+    /// ```
+    #[must_use]
+    pub fn namespaces(mut self, namespaces: &Namespaces) -> Select {
+        self.namespaces = Some(namespaces.clone());
+        self
     }
 
     /// Changes each object before it is kept, to leave out what nobody reads. It costs the decoding of each event.

@@ -23,8 +23,9 @@ impl View {
 
     /// The informers of these kinds, started where nobody else has, with these indexes.
     pub(crate) fn open(cache: &Cache, scope: &Scope, reads: &[Kind], indexes: &[Index]) -> View {
+        let informer = |kind: &Kind| cache.informer(kind, &cache.scope_of(kind, scope));
         let informers: HashMap<Kind, Informer> =
-            reads.iter().map(|kind| (kind.clone(), cache.informer(kind, scope))).collect();
+            reads.iter().map(|kind| (kind.clone(), informer(kind))).collect();
         for index in indexes {
             if let Some(informer) = informers.get(&index.kind) {
                 informer.add_index(index.clone());

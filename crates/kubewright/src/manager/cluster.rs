@@ -34,7 +34,7 @@ pub struct Cluster {
     way: Way,
     scope: Scope,
     memory: Memory,
-    selects: Vec<(Kind, Select)>,
+    pub(crate) selects: Vec<(Kind, Select)>,
     pub(crate) definitions: bool,
 }
 

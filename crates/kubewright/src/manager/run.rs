@@ -263,7 +263,9 @@ impl Manager {
             let (uses, elsewhere) =
                 (std::mem::take(&mut controller.uses), std::mem::take(&mut controller.elsewhere));
             let scoped = start.scoped(&name, uses, controller.owned.clone(), elsewhere, fence.as_ref())?;
-            let objects = start.home.cache.informer(&controller.kind, &start.home.scope);
+            let cache = &start.home.cache;
+            let objects =
+                cache.informer(&controller.kind, &cache.scope_of(&controller.kind, &start.home.scope));
             let figures = metrics.controller(&controller.name);
             let (called, limit) = (controller.name.clone(), controller.timeout);
             let runner = Runner::new(controller, scoped, objects, figures);

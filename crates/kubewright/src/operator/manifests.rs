@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
+use crate::cache::Select;
 use crate::client::{NamedRules, Permits, Verb};
+use crate::kind::Kind;
 use crate::webhook::names::Names;
 use crate::{Error, Result};
 
@@ -15,6 +17,59 @@ pub(super) const METRICS_PORT: u16 = 8443;
 
 type Rules = BTreeMap<(String, String), BTreeSet<Verb>>;
 
+/// Where what is declared is granted.
+#[derive(Default)]
+pub(super) struct Places<'a> {
+    /// Namespaced kinds in these namespaces, or everywhere if there are none.
+    pub namespaces: Vec<&'a str>,
+    /// Reads of these kinds in these namespaces alone.
+    pub selected: Vec<(&'a Kind, BTreeSet<String>)>,
+}
+
+impl<'a> Places<'a> {
+    /// These namespaces, and those by which kinds are selected now.
+    pub(super) fn new(namespaces: Vec<&'a str>, selects: &'a [(Kind, Select)]) -> Places<'a> {
+        let selected = selects
+            .iter()
+            .filter(|(kind, _)| kind.namespaced)
+            .filter_map(|(kind, select)| Some((kind, select.namespaces.as_ref()?.get())));
+        Places { namespaces, selected: selected.collect() }
+    }
+
+    /// The rules of the whole cluster, and those of each namespace.
+    fn rules(&self, permits: &Permits) -> (Rules, Vec<(String, Rules)>) {
+        let mut cluster = Rules::new();
+        let mut namespaces: Vec<(String, Rules)> =
+            self.namespaces.iter().map(|namespace| ((*namespace).to_owned(), Rules::new())).collect();
+        for (resource, verbs) in permits.rules() {
+            let here =
+                self.selected.iter().find(|(kind, _)| kind.group == resource.0 && kind.plural == resource.1);
+            let (reads, others): (BTreeSet<Verb>, BTreeSet<Verb>) =
+                verbs.into_iter().partition(|verb| here.is_some() && verb.is_read());
+            for namespace in here.iter().filter(|_| !reads.is_empty()).flat_map(|(_, namespaces)| namespaces)
+            {
+                let at = namespaces.iter().position(|(known, _)| known == namespace).unwrap_or_else(|| {
+                    namespaces.push((namespace.clone(), Rules::new()));
+                    namespaces.len() - 1
+                });
+                namespaces[at].1.entry(resource.clone()).or_default().extend(&reads);
+            }
+            if others.is_empty() {
+                continue;
+            }
+            if self.namespaces.is_empty() || !permits.is_namespaced(&resource.0, &resource.1) {
+                cluster.entry(resource).or_default().extend(others);
+                continue;
+            }
+            for (_, rules) in &mut namespaces[..self.namespaces.len()] {
+                rules.entry(resource.clone()).or_default().extend(&others);
+            }
+        }
+        namespaces.retain(|(_, rules)| !rules.is_empty());
+        (cluster, namespaces)
+    }
+}
+
 pub(super) fn print(
     name: &str,
     definitions: &[CustomResourceDefinition],
@@ -22,7 +77,7 @@ pub(super) fn print(
     own: &Permits,
     further: &[Value],
     namespace: &str,
-    watched: &[&str],
+    places: &Places<'_>,
 ) -> Result<String> {
     let mut documents = vec![json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace},
@@ -36,10 +91,7 @@ pub(super) fn print(
     documents.push(json!({
         "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},
     }));
-    let (namespaced, cluster): (Rules, Rules) = permits
-        .rules()
-        .into_iter()
-        .partition(|((group, resource), _)| !watched.is_empty() && permits.is_namespaced(group, resource));
+    let (cluster, namespaced) = places.rules(permits);
     let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": namespace}]);
     let named = permits.named_rules();
     if !cluster.is_empty() || !named.is_empty() {
@@ -50,8 +102,8 @@ pub(super) fn print(
         let replicas = format!("{name}-replicas");
         documents.extend(role(&replicas, Some(namespace), &own.rules(), &own.named_rules(), &subject));
     }
-    for watched in watched.iter().filter(|_| !namespaced.is_empty()) {
-        documents.extend(role(name, Some(watched), &namespaced, &NamedRules::new(), &subject));
+    for (watched, rules) in &namespaced {
+        documents.extend(role(name, Some(watched), rules, &NamedRules::new(), &subject));
     }
     documents.extend_from_slice(further);
     yaml(&documents)
@@ -140,8 +192,8 @@ mod tests {
     use k8s_openapi::api::core::v1::{Node, Pod};
 
     use super::*;
+    use crate::cache::Namespaces;
     use crate::client::Permit;
-    use crate::kind::Kind;
     use crate::sharding;
 
     fn permits() -> Permits {
@@ -163,7 +215,8 @@ mod tests {
 
     #[test]
     fn roles_follow_from_what_is_declared() {
-        let text = print("op", &[], &permits(), &sharding::permits(), &[], "op-system", &[]).unwrap();
+        let everywhere = Places::default();
+        let text = print("op", &[], &permits(), &sharding::permits(), &[], "op-system", &everywhere).unwrap();
         let documents = documents(&text);
         let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
         assert_eq!(
@@ -184,7 +237,8 @@ mod tests {
 
     #[test]
     fn another_cluster_needs_an_account_and_a_role_and_no_more() {
-        let text = print("op", &[], &permits(), &Permits::default(), &[], "op-system", &[]).unwrap();
+        let text =
+            print("op", &[], &permits(), &Permits::default(), &[], "op-system", &Places::default()).unwrap();
         let documents = documents(&text);
         let kinds: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
         assert_eq!(kinds, ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
@@ -192,8 +246,8 @@ mod tests {
 
     #[test]
     fn each_watched_namespace_gets_a_role_of_its_own() {
-        let text =
-            print("op", &[], &permits(), &sharding::permits(), &[], "op-system", &["team", "other"]).unwrap();
+        let watched = Places::new(vec!["team", "other"], &[]);
+        let text = print("op", &[], &permits(), &sharding::permits(), &[], "op-system", &watched).unwrap();
         let documents = documents(&text);
         let roles: Vec<&Value> =
             documents.iter().filter(|document| document["kind"] == "Role").skip(1).collect();
@@ -204,5 +258,36 @@ mod tests {
         }
         let cluster = documents.iter().find(|document| document["kind"] == "ClusterRole").unwrap();
         assert_eq!(cluster["rules"][0]["resources"], json!(["configmaps", "nodes"]));
+    }
+
+    #[test]
+    fn a_kind_that_is_selected_by_namespaces_is_read_in_these_and_written_where_others_are() {
+        let mut permits = permits();
+        permits.add(Permit::on::<Pod>([Verb::List, Verb::Watch]));
+        let own = Select::all().namespaces(&Namespaces::of(["team", "op-system"]));
+        let selects = [(Kind::of::<Pod>(), own)];
+        let rules = |watched: &[&str]| {
+            let places = Places::new(watched.to_vec(), &selects);
+            let text = print("op", &[], &permits, &Permits::default(), &[], "op-system", &places).unwrap();
+            let roles = documents(&text).into_iter().filter(|one| one["rules"].is_array());
+            let of_pods = |role: &Value| {
+                let rules = role["rules"].as_array().unwrap().iter();
+                let pods = rules.filter(|rule| rule["resources"] == json!(["pods"]));
+                pods.map(|rule| rule["verbs"].clone()).collect::<Vec<Value>>()
+            };
+            roles.map(|role| json!([role["metadata"]["namespace"], of_pods(&role)])).collect::<Vec<Value>>()
+        };
+        let everywhere = [
+            json!([null, [["create", "delete"]]]),
+            json!(["op-system", [["list", "watch"]]]),
+            json!(["team", [["list", "watch"]]]),
+        ];
+        assert_eq!(rules(&[]), everywhere);
+        let in_team = [
+            json!([null, []]),
+            json!(["team", [["list", "watch", "create", "delete"]]]),
+            json!(["op-system", [["list", "watch"]]]),
+        ];
+        assert_eq!(rules(&["team"]), in_team);
     }
 }

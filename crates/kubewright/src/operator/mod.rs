@@ -16,6 +16,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use tracing_subscriber::{Layer, Registry};
 
+use self::manifests::Places;
 use crate::cache::{Memory, Select};
 use crate::client::{ClientOptions, Permits};
 use crate::controller::Controller;
@@ -226,7 +227,8 @@ impl Operator {
         own.extend(&self.webhooks.own_permits(&names));
         let mut further = self.webhooks.manifests(&names, 9443);
         further.extend(manifests::metrics(&names));
-        manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, &watched)
+        let places = Places::new(watched, &self.selects);
+        manifests::print(&self.name, &definitions, &self.permits(), &own, &further, namespace, &places)
     }
 
     /// What another cluster needs: a service account in `namespace` and a role for what controllers and runnables declare to
@@ -248,7 +250,9 @@ impl Operator {
         let Some(permits) = permits else {
             return Err(Error::Usage(format!("nothing is declared for a cluster named {cluster}")));
         };
-        manifests::print(&self.name, &[], &permits, &Permits::default(), &[], namespace, &[])
+        let selects = self.clusters.iter().find(|known| known.name() == cluster).map(|known| &*known.selects);
+        let places = Places::new(Vec::new(), selects.unwrap_or_default());
+        manifests::print(&self.name, &[], &permits, &Permits::default(), &[], namespace, &places)
     }
 
     /// A Deployment of this operator, as YAML: `image` runs `BINARY run`, elects a leader, serves secured metrics and health

@@ -22,6 +22,12 @@ struct Figures {
     held_back: Option<Histogram>,
 }
 
+/// Figures by code.
+type Counts = fn(&Figures) -> &BTreeMap<u16, u64>;
+
+/// Figures of times, where there are any.
+type Times = fn(&Figures) -> Option<&Histogram>;
+
 /// A cluster, which has a name unless it is the manager's own, and a method.
 type Slot = (Option<Arc<str>>, String);
 
@@ -69,7 +75,7 @@ impl Calls {
 impl Requests {
     pub(super) fn write(&self, out: &mut String) {
         let requests = self.0.lock();
-        let counters: [(Family, &str, fn(&Figures) -> &BTreeMap<u16, u64>); 2] = [
+        let counters: [(Family, &str, Counts); 2] = [
             (
                 Family::counter(
                     "rest_client_requests_total",
@@ -98,7 +104,7 @@ impl Requests {
                 }
             });
         }
-        let times: [(Family, fn(&Figures) -> Option<&Histogram>); 2] = [
+        let times: [(Family, Times); 2] = [
             (
                 Family::histogram(
                     "rest_client_request_duration_seconds",
