@@ -1,6 +1,6 @@
 //! Simulated nodes, the scheduler and the kubelet.
 
-use k8s_openapi::api::core::v1::{ComponentStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ComponentStatus, Node, Pod, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kubewright_testing::{BoxError, ClusterConfig, TestCluster, eventually};
@@ -12,6 +12,15 @@ fn pod(name: &str, spec: Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
 }
 
+/// Makes a pod once its account is there: on a busy machine that takes longer than the API server waits for it.
+async fn create(cluster: &TestCluster, pod: &Pod) -> Result<(), BoxError> {
+    let accounts: Api<ServiceAccount> = Api::default_namespaced(cluster.client());
+    eventually!(cluster, "the account of pods is there", accounts.get_opt("default").await?.is_some());
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    pods.create(&PostParams::default(), pod).await?;
+    Ok(())
+}
+
 async fn runs(pods: &Api<Pod>, name: &str) -> Result<bool, BoxError> {
     Ok(pods.get(name).await?.status.and_then(|status| status.phase).as_deref() == Some("Running"))
 }
@@ -21,7 +30,7 @@ async fn a_pod_waits_until_a_node_takes_it() -> Result<(), BoxError> {
     let cluster = TestCluster::with(ClusterConfig { nodes: 1, ..ClusterConfig::default() }).await?;
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
     let nodes: Api<Node> = Api::all(cluster.client());
-    pods.create(&PostParams::default(), &pod("picky", json!({"nodeSelector": {"disk": "ssd"}}))).await?;
+    create(&cluster, &pod("picky", json!({"nodeSelector": {"disk": "ssd"}}))).await?;
     eventually!(cluster, "the pod says why it waits", {
         let conditions =
             pods.get("picky").await?.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -40,7 +49,7 @@ async fn a_node_that_a_user_creates_becomes_ready_and_its_pods_go_with_it() -> R
     let node: Node = serde_json::from_value(json!({"metadata": {"name": "mine"}}))?;
     nodes.create(&PostParams::default(), &node).await?;
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
-    pods.create(&PostParams::default(), &pod("p", json!({}))).await?;
+    create(&cluster, &pod("p", json!({}))).await?;
     eventually!(cluster, "the pod runs on it", runs(&pods, "p").await?);
     nodes.delete("mine", &DeleteParams::default()).await?;
     eventually!(cluster, "the pod goes", pods.get_opt("p").await?.is_none());
@@ -51,7 +60,7 @@ async fn a_node_that_a_user_creates_becomes_ready_and_its_pods_go_with_it() -> R
 async fn a_deleted_pod_goes_at_once_whatever_its_grace_period() -> Result<(), BoxError> {
     let cluster = TestCluster::start().await?;
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
-    pods.create(&PostParams::default(), &pod("p", json!({"terminationGracePeriodSeconds": 3600}))).await?;
+    create(&cluster, &pod("p", json!({"terminationGracePeriodSeconds": 3600}))).await?;
     eventually!(cluster, "the pod runs", runs(&pods, "p").await?);
     pods.delete("p", &DeleteParams::default()).await?;
     eventually!(cluster, "the pod goes", pods.get_opt("p").await?.is_none());
