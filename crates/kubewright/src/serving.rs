@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use kubewright_pki::ClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -38,8 +39,13 @@ pub(crate) trait Answer: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// How connections are secured: not at all, or by the newest certificate; before there is one, callers wait.
-pub(crate) type Secured = Option<watch::Receiver<Option<TlsAcceptor>>>;
+/// How connections are secured: by the newest certificate. Before there is one, callers wait.
+pub(crate) struct Secured {
+    /// What callers are shown.
+    pub(crate) shown: watch::Receiver<Option<TlsAcceptor>>,
+    /// Whom callers have to be vouched for by, with a certificate of their own; anybody may call otherwise.
+    pub(crate) callers: Option<ClientVerifier>,
+}
 
 /// A listener on `HOST:PORT` or `:PORT`.
 pub(crate) async fn listen(address: &str) -> Result<TcpListener> {
@@ -50,7 +56,7 @@ pub(crate) async fn listen(address: &str) -> Result<TcpListener> {
 /// Serves until told to stop; then answers what is under way. Dropping this ends every connection.
 pub(crate) async fn serve<A: Answer>(
     listener: TcpListener,
-    secured: Secured,
+    secured: Option<Secured>,
     what: &str,
     answers: Arc<A>,
     mut stop: watch::Receiver<bool>,
@@ -58,9 +64,9 @@ pub(crate) async fn serve<A: Answer>(
     // Until then connections wait in the listener's queue, and callers within their timeouts.
     let tls = match secured {
         None => None,
-        Some(mut tls) => tokio::select! {
-            loaded = tls.wait_for(Option::is_some) => match loaded.ok().and_then(|loaded| loaded.clone()) {
-                Some(acceptor) => Some(acceptor),
+        Some(Secured { mut shown, callers }) => tokio::select! {
+            loaded = shown.wait_for(Option::is_some) => match loaded.ok().and_then(|loaded| loaded.clone()) {
+                Some(acceptor) => Some((acceptor, callers)),
                 None => return,
             },
             _ = stop.wait_for(|stopped| *stopped) => return,
@@ -108,11 +114,25 @@ async fn accept(
     Ok((stream, place))
 }
 
-async fn connect<A: Answer>(stream: TcpStream, tls: Option<TlsAcceptor>, answers: Arc<A>, watcher: Watcher) {
+async fn connect<A: Answer>(
+    stream: TcpStream,
+    tls: Option<(TlsAcceptor, Option<ClientVerifier>)>,
+    answers: Arc<A>,
+    watcher: Watcher,
+) {
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return answer(stream, answers, watcher).await };
+    let Some((tls, callers)) = tls else { return answer(stream, answers, watcher).await };
     match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => answer(stream, answers, watcher).await,
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            match callers.map(|callers| callers.identify(shown, SystemTime::now())) {
+                None | Some(Ok(_)) => answer(stream, answers, watcher).await,
+                Some(Err(error)) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a caller whom nobody vouches for is not answered"
+                ),
+            }
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }

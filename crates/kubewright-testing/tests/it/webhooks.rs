@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kubewright::webhook::{
-    Admission, Certificates, Conversion, FailurePolicy, Lives, Mutator, Validator, Verdict, Webhook,
+    Admission, Certificates, Conversion, FailurePolicy, Handler, Lives, Mutator, Validator, Verdict, Webhook,
 };
-use kubewright::{Operator, Permit, Verb};
-use kubewright_testing::{BoxError, Permission, TestCluster, eventually};
+use kubewright::{Kind, Operator, Permit, Verb};
+use kubewright_testing::{BoxError, Permission, TestCluster, TestError, eventually};
 use serde_json::{Value, json};
 use time::Clock;
 
@@ -228,6 +228,40 @@ async fn an_apply_that_creates_uses_both_of_its_rights() -> TestResult {
     let unused = cluster.permissions(operator.user()).await?.unused;
     let unused: Vec<String> = unused.iter().map(Permission::to_string).collect();
     assert_eq!(unused, ["delete configmaps"]);
+    Ok(())
+}
+
+/// Labels whatever it is asked about.
+struct Labels(&'static str);
+
+impl Handler for Labels {
+    async fn handle(&self, cx: &Admission) -> kubewright::Result<Verdict> {
+        let mut object = cx.object()?.unwrap_or_default();
+        object["metadata"]["labels"][self.0] = json!("yes");
+        Ok(Verdict::allow().replace(object))
+    }
+}
+
+#[tokio::test]
+async fn several_webhooks_of_one_kind_are_all_asked_each_at_its_path() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let labels = |name: &'static str, path: &str| {
+        let hook = Webhook::mutating_raw(&Kind::of::<ConfigMap>(), Labels(name)).path(path);
+        hook.named(&format!("{name}.labels.example.com"))
+    };
+    let several = Operator::new("several").webhook(labels("a", "/a")).webhook(labels("b", "b"));
+    let operator = cluster.run(several.webhook(Webhook::validating(Obeys))).await?;
+    let ready = operator.readiness().report();
+    assert!(ready.contains("[+]webhook certificates loaded\n"), "{ready}");
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let made = maps.create(&PostParams::default(), &map("m", "allow")).await?;
+    assert_eq!(json!(made.metadata.labels), json!({"a": "yes", "b": "yes"}));
+    assert!(maps.create(&PostParams::default(), &map("n", "deny")).await.is_err());
+
+    let clash = Operator::new("clash").webhook(labels("a", "/a")).webhook(labels("b", "/a"));
+    let error = cluster.run(clash).await.map(|_| ()).unwrap_err();
+    let TestError::Ended(error) = error else { return Err(error.into()) };
+    assert!(error.to_string().contains("two webhooks are served at /a"), "{error}");
     Ok(())
 }
 

@@ -27,7 +27,7 @@ use crate::controller::{Lead, Runner};
 use crate::kind::Kind;
 use crate::lease::Fence;
 use crate::limits::Limits;
-use crate::serving::{listen, serve};
+use crate::serving::{Secured, listen, serve};
 use crate::webhook::Webhook;
 use crate::webhook::certificates::Alone;
 use crate::webhook::names::Names;
@@ -342,7 +342,7 @@ impl Manager {
                 }
                 let names = Names::new(&self.name, &self.own_namespace);
                 let certificate = Alone::new("metrics", names.dns_of(&names.metrics_service()), certificates);
-                secured = Some(certificate.shown().tls());
+                secured = Some(Secured { shown: certificate.shown().tls(), callers: None });
                 servers.spawn(certificate.run(ended.clone()));
                 gate = Some(Gate::new(guards.client(home, metrics_permits(), None)));
             }

@@ -105,6 +105,9 @@ pub(super) struct RunFlags {
     /// Folder with tls.crt and tls.key for webhooks [default: the operator makes its own certificates]
     #[arg(long, value_name = "DIR", env = "WEBHOOK_CERTIFICATES")]
     pub webhook_certificates: Option<PathBuf>,
+    /// File of authorities as PEM that have to vouch for callers of webhooks [default: anybody may call]
+    #[arg(long, value_name = "FILE", env = "WEBHOOK_CLIENT_CA")]
+    pub webhook_client_ca: Option<PathBuf>,
     #[command(flatten)]
     pub rate: RateFlags,
     /// Log level, or a filter such as info,kubewright=debug
@@ -129,6 +132,7 @@ impl Default for RunFlags {
             own_namespace: None,
             webhook_address: ":9443".into(),
             webhook_certificates: None,
+            webhook_client_ca: None,
             rate: RateFlags::default(),
             log_level: "info".into(),
             log_format: LogFormat::Text,

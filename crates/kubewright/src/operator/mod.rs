@@ -9,6 +9,7 @@ mod program;
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +130,15 @@ impl Operator {
     #[must_use]
     pub fn webhook_certificates(mut self, certificates: Certificates) -> Operator {
         self.webhooks.certificates = certificates;
+        self
+    }
+
+    /// Answers only those webhook calls whose caller shows a certificate that one of these authorities vouches for: a file of
+    /// certificates as PEM, read when the operator starts. By default whoever reaches the port may ask. API servers show a
+    /// certificate only where they are configured to (`--admission-control-config-file`), and none for conversions.
+    #[must_use]
+    pub fn webhook_client_ca(mut self, file: impl Into<PathBuf>) -> Operator {
+        self.webhooks.callers = Some(file.into());
         self
     }
 

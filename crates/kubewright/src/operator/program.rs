@@ -97,6 +97,7 @@ impl Operator {
         if let Some(directory) = flags.webhook_certificates {
             self.webhooks.certificates = Certificates::files(directory);
         }
+        self.webhooks.callers = flags.webhook_client_ca.or(self.webhooks.callers);
         let address = |address: Option<String>| address.filter(|address| !matches!(&**address, "" | "0"));
         let sharing = flags.leader.sharding(&self.name).filter(|_| self.leader.is_none());
         let election = flags.leader.election(&self.name).filter(|_| self.leader.is_none());

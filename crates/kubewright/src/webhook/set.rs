@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kubewright_pki::{Bundle, ClientVerifier};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,7 +21,7 @@ use super::server::{Hook, Route, Router};
 use super::{Converts, Webhook, configuration, conversion};
 use crate::client::{Permit, Permits, Verb};
 use crate::context::Scoped;
-use crate::serving::serve;
+use crate::serving::{Secured, serve};
 use crate::{Error, Result};
 
 /// What serves webhooks, besides the controllers.
@@ -28,6 +30,8 @@ pub(crate) struct Webhooks {
     pub hooks: Vec<Webhook>,
     pub conversions: Vec<Arc<dyn Converts>>,
     pub certificates: Certificates,
+    /// A file of the authorities that have to vouch for callers.
+    pub callers: Option<PathBuf>,
 }
 
 /// The tasks of webhooks, by name, and what is known of them.
@@ -150,7 +154,9 @@ impl Webhooks {
         let certificate = Arc::new(CertificateMetrics::default());
         metrics.certificate = Arc::clone(&certificate);
         let shown = Arc::new(Shown::new("webhooks", certificate));
-        let server = serve(listener, Some(shown.tls()), "webhooks", Arc::new(router), stop.clone());
+        let secured =
+            Secured { shown: shown.tls(), callers: self.callers.as_deref().map(callers).transpose()? };
+        let server = serve(listener, Some(secured), "webhooks", Arc::new(router), stop.clone());
         let source = self.certificates.source;
         let keeper = Keeper { names, client, targets, shown: Arc::clone(&shown), source };
         Ok(Serving {
@@ -162,6 +168,17 @@ impl Webhooks {
             is_ready: Box::new(move || shown.is_ready()),
         })
     }
+}
+
+/// Who vouches for callers, by a file of certificates.
+fn callers(path: &Path) -> Result<ClientVerifier> {
+    let unusable = |why: String| {
+        let path = path.display();
+        Error::Usage(format!("the authorities {path} of those who call webhooks can't be used: {why}"))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let verifier = Bundle::from_pem(&text).and_then(|bundle| ClientVerifier::new(&bundle));
+    verifier.map_err(|error| unusable(error.to_string()))
 }
 
 impl fmt::Debug for Webhooks {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
-use kubewright_pki::{Authority, ServingCertificate};
+use kubewright_pki::{Authority, ClientVerifier, Identity, ServingCertificate};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use super::*;
 use crate::Result;
 use crate::client::Mapper;
 use crate::context::{Recorder, View};
-use crate::serving::serve;
+use crate::serving::{Secured, serve};
 
 /// Does what the image's name says.
 struct Obeys;
@@ -238,7 +238,8 @@ async fn connections_wait_for_the_certificate_and_answers_under_way_are_given_at
     let address = listener.local_addr().unwrap();
     let (tls, loaded) = watch::channel(None);
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(listener, Some(loaded), "webhooks", Arc::new(router()), stopped));
+    let secured = Some(Secured { shown: loaded, callers: None });
+    let server = tokio::spawn(serve(listener, secured, "webhooks", Arc::new(router()), stopped));
     let early = TcpStream::connect(address).await.unwrap();
 
     let authority = Authority::new("test", SystemTime::now()).unwrap();
@@ -262,4 +263,43 @@ async fn connections_wait_for_the_certificate_and_answers_under_way_are_given_at
     assert!(String::from_utf8_lossy(&body).contains("not for jane"));
     server.await.unwrap();
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn callers_are_answered_only_if_the_authority_of_callers_vouches_for_them() {
+    let now = SystemTime::now();
+    let [servers, callers, others] =
+        ["servers", "callers", "others"].map(|name| Authority::new(name, now).unwrap());
+    let identity = servers.server(&["localhost"], &[], now).unwrap();
+    let serving = Arc::new(ServingCertificate::new(&identity).unwrap());
+    let tls = TlsAcceptor::from(Arc::new(kubewright_pki::server_config(serving).unwrap()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (shown, (stop, stopped)) = (watch::Sender::new(Some(tls)), watch::channel(false));
+    let verifier = ClientVerifier::new(&callers.bundle()).unwrap();
+    let secured = Some(Secured { shown: shown.subscribe(), callers: Some(verifier) });
+    let server = tokio::spawn(serve(listener, secured, "webhooks", Arc::new(router()), stopped));
+
+    let ask = async |identity: Option<&Identity>| -> Option<u16> {
+        let config = kubewright_pki::client_config(&servers.bundle(), identity).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+        let handshake = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.ok()?;
+        let connection = tokio::spawn(connection);
+        let question = question("CREATE", pod("deny"), Value::Null);
+        let request = Request::post("/validate").header("content-type", "application/json");
+        let answer = sender.send_request(request.body(Full::new(question.into())).unwrap()).await;
+        connection.abort();
+        answer.ok().map(|answer| answer.status().as_u16())
+    };
+    let known = callers.client("apiserver", &[] as &[&str], now).unwrap();
+    let stranger = others.client("apiserver", &[] as &[&str], now).unwrap();
+    assert_eq!(
+        [ask(None).await, ask(Some(&stranger)).await, ask(Some(&known)).await],
+        [None, None, Some(200)]
+    );
+    stop.send_replace(true);
+    server.await.unwrap();
 }
