@@ -4,6 +4,8 @@
 //! it stops; it takes the first of duplicate keys. Objects that a server stored have neither faults nor
 //! duplicates; for bytes of others use the decoder.
 
+mod nested;
+
 use std::borrow::Cow;
 
 use memchr::memchr2;
@@ -357,30 +359,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn skip_nested(&mut self) -> Result<(), ScanError> {
-        let mut depth = 0;
-        loop {
-            match self.peek() {
-                Some(b'{' | b'[') => {
-                    depth += 1;
-                    self.at += 1;
-                    if depth > MAX_DEPTH {
-                        return Err(self.error());
-                    }
-                }
-                Some(b'}' | b']') => {
-                    depth -= 1;
-                    self.at += 1;
-                    if depth == 0 {
-                        return Ok(());
-                    }
-                }
-                Some(b'"') => {
-                    self.string_span()?;
-                }
-                Some(_) => self.at += 1,
-                None => return Err(self.error()),
-            }
-        }
+        let rest = self.json.get(self.at..).unwrap_or_default();
+        self.at += nested::end(rest, MAX_DEPTH).ok_or_else(|| self.error())?;
+        Ok(())
     }
 }
 
