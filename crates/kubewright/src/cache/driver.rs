@@ -33,6 +33,10 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The longest line that is taken for an object; etcd's limit is far below.
 const LONGEST_LINE: usize = 64 << 20;
 
+/// So many bytes of events are taken in before those who wait for them have a turn: enough that turns cost nothing, and
+/// few enough that the objects are still in the processor's caches when they are reconciled.
+const TURN: usize = 128 << 10;
+
 /// How long a list may keep others of the process from theirs.
 const PLACE: Duration = Duration::from_secs(10);
 
@@ -217,6 +221,7 @@ impl Follow<'_> {
         watch.opened(Instant::now());
         self.part.set_connected(true);
         let mut lines = Lines::default();
+        let mut taken_in = 0;
         loop {
             let chunk: Bytes = match timeout_at(deadline, body.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
@@ -233,6 +238,7 @@ impl Follow<'_> {
                     return watch.fail(Failure::Other, Instant::now());
                 }
             };
+            taken_in += chunk.len();
             let mut batch = Vec::new();
             let mut open = true;
             let now = Instant::now();
@@ -269,6 +275,10 @@ impl Follow<'_> {
             if lines.pending() > LONGEST_LINE {
                 tracing::warn!(kind = %shared.kind, "the watch sent a line without end");
                 return watch.fail(Failure::Other, Instant::now());
+            }
+            if taken_in >= TURN {
+                taken_in = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
