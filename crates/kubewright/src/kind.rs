@@ -3,6 +3,7 @@
 //! here talks to a server.
 
 use std::any::TypeId;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -86,27 +87,25 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Namespace and name of an object; the namespace is empty for objects of the cluster. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Namespace and name of an object; the namespace is empty for objects of the cluster. Cheap to clone. Keys sort by
+/// namespace, then by name.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    namespace: Arc<str>,
-    name: Arc<str>,
+    /// The namespace and, right behind it, the name: one allocation and one count for both.
+    text: Arc<str>,
+    /// How many bytes of it are the namespace.
+    namespace: usize,
 }
 
 impl Key {
     /// A key; an empty namespace means an object of the cluster.
     pub fn new(namespace: &str, name: &str) -> Key {
-        Key { namespace: namespace.into(), name: name.into() }
+        let text = if namespace.is_empty() { name.into() } else { [namespace, name].concat().into() };
+        Key { text, namespace: namespace.len() }
     }
 
-    /// The same key, in memory that it shares with others of its namespace.
-    pub(crate) fn sharing(&self, namespace: &Arc<str>) -> Key {
-        Key { namespace: Arc::clone(namespace), name: Arc::clone(&self.name) }
-    }
-
-    /// The namespace as it is held; empty for objects of the cluster.
-    pub(crate) fn namespace_arc(&self) -> &Arc<str> {
-        &self.namespace
+    fn parts(&self) -> (&str, &str) {
+        self.text.split_at(self.namespace)
     }
 
     /// The key of a typed object.
@@ -117,20 +116,32 @@ impl Key {
 
     /// The namespace, if the object lives in one.
     pub fn namespace(&self) -> Option<&str> {
-        (!self.namespace.is_empty()).then_some(&*self.namespace)
+        Some(self.parts().0).filter(|namespace| !namespace.is_empty())
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.parts().1
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self.parts().cmp(&other.parts())
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.namespace() {
-            Some(namespace) => write!(f, "{namespace}/{}", self.name),
-            None => f.write_str(&self.name),
+            Some(namespace) => write!(f, "{namespace}/{}", self.name()),
+            None => f.write_str(self.name()),
         }
     }
 }
@@ -206,5 +217,21 @@ mod tests {
         let nodes = Kind::of::<Node>();
         assert!(!nodes.namespaced);
         assert_eq!(nodes.object_path(&"n1".into()), "/api/v1/nodes/n1");
+    }
+
+    #[test]
+    fn keys_differ_by_where_the_namespace_ends_and_sort_by_it_first() {
+        let keys = [
+            Key::new("", "z"),
+            Key::new("a", "bc"),
+            Key::new("ab", "a"),
+            Key::new("ab", "c"),
+            Key::new("b", ""),
+        ];
+        assert!(keys.is_sorted());
+        assert_ne!(Key::new("a", "bc"), Key::new("ab", "c"));
+        assert_eq!((keys[1].namespace(), keys[1].name()), (Some("a"), "bc"));
+        assert_eq!((keys[0].namespace(), keys[0].name()), (None, "z"));
+        assert_eq!(keys[3].to_string(), "ab/c");
     }
 }

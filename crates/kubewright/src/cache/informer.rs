@@ -12,12 +12,13 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use super::cold::Codec;
+use super::index::Index;
 use super::memory::Budget;
 use super::object::{Cached, DecodeError};
 use super::part::Part;
 use super::select::Select;
 use super::share::Share;
-use super::store::{Change, Index, Store, Version};
+use super::store::{Change, Store, Version};
 use super::watch::Effect;
 use super::{Scope, driver};
 use crate::client::NotServed;

@@ -4,31 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use kubewright_machinery::scan::{Cursor, Header, ScanError, find};
+use kubewright_machinery::scan::{Header, find};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::memory::{Decoded, Memo};
+use super::owner::{Owner, each_owner};
 use crate::kind::{Key, Kind};
-
-/// An entry of `metadata.ownerReferences`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owner {
-    /// `group/version` of the owner.
-    pub api_version: Box<str>,
-    /// Kind of the owner.
-    pub kind: Box<str>,
-    /// Name of the owner, in the same namespace or of the cluster.
-    pub name: Box<str>,
-    /// Uid of the owner.
-    pub uid: Box<str>,
-    /// Whether this owner is the managing controller; at most one is.
-    pub controller: bool,
-}
 
 /// An object of the cache: its bytes and what was read of its metadata.
 #[derive(Debug)]
@@ -38,10 +23,12 @@ pub struct Cached {
     resource_version: u64,
     generation: i64,
     deleting: bool,
-    owners: Box<[Owner]>,
     labels: Range<u32>,
     annotations: Range<u32>,
+    owner_references: Range<u32>,
     raw: Box<[u8]>,
+    /// What the owner references say, once somebody asked.
+    owners: OnceLock<Box<[Owner]>>,
     /// What it was last decoded to, while it is among those that are kept so.
     pub(super) memo: Mutex<Memo>,
     decoded: Option<Arc<Decoded>>,
@@ -68,8 +55,8 @@ impl Cached {
     /// When the bytes are no object, or have no metadata with a name.
     pub fn read(bytes: &[u8], kind: &Kind) -> Result<Cached, DecodeError> {
         let fail = |message: String| DecodeError { kind: kind.to_string(), key: "?".into(), message };
-        if let Some((header, owners)) = header(bytes) {
-            return Ok(Cached::assemble(bytes, kind, &header, owners));
+        if let Some(header) = header(bytes) {
+            return Ok(Cached::assemble(bytes, kind, &header));
         }
         let mut value: Value = serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -77,12 +64,12 @@ impl Cached {
         }
         let canonical = serde_json::to_vec(&value).map_err(|error| fail(error.to_string()))?;
         match header(&canonical) {
-            Some((header, owners)) => Ok(Cached::assemble(&canonical, kind, &header, owners)),
+            Some(header) => Ok(Cached::assemble(&canonical, kind, &header)),
             None => Err(fail("it has no metadata with a name and well-formed members".into())),
         }
     }
 
-    fn assemble(bytes: &[u8], kind: &Kind, header: &Header<'_>, owners: Vec<Owner>) -> Cached {
+    fn assemble(bytes: &[u8], kind: &Kind, header: &Header<'_>) -> Cached {
         let mut head = String::new();
         if header.kind.is_empty() {
             head.push_str(&format!("\"kind\":\"{}\",", kind.kind));
@@ -111,17 +98,15 @@ impl Cached {
             };
             shift(range.start)..shift(range.end)
         };
-        let (labels, annotations) = (moved(header.labels), moved(header.annotations));
         let key = Key::new(&header.namespace, &header.name);
-        Cached::of(header, key, owners, labels, annotations, raw.into())
+        Cached::of(header, key, moved, raw.into())
     }
 
+    /// An object of this header, whose parts lie in `raw` where `place` says.
     fn of(
         header: &Header<'_>,
         key: Key,
-        owners: Vec<Owner>,
-        labels: Range<u32>,
-        annotations: Range<u32>,
+        place: impl Fn(Option<&[u8]>) -> Range<u32>,
         raw: Box<[u8]>,
     ) -> Cached {
         Cached {
@@ -130,10 +115,11 @@ impl Cached {
             resource_version: header.resource_version.parse().unwrap_or(0),
             generation: header.generation,
             deleting: header.deleting,
-            owners: owners.into(),
-            labels,
-            annotations,
+            labels: place(header.labels),
+            annotations: place(header.annotations),
+            owner_references: place(header.owner_references),
             raw,
+            owners: OnceLock::new(),
             memo: Mutex::default(),
             decoded: None,
         }
@@ -142,22 +128,24 @@ impl Cached {
     /// The object of a key whose bytes are just as [`json`](Self::json) gave them once.
     pub(super) fn of_raw(raw: Vec<u8>, key: Key) -> Option<Cached> {
         let raw = raw.into_boxed_slice();
-        let (header, owners) = header(&raw)?;
-        let range = |part: Option<&[u8]>| {
+        let header = header(&raw)?;
+        let place = |part: Option<&[u8]>| {
             let range = part.map_or(0..0, |part| range_in(&raw, part));
             u32::try_from(range.start).unwrap_or(u32::MAX)..u32::try_from(range.end).unwrap_or(u32::MAX)
         };
-        let (labels, annotations) = (range(header.labels), range(header.annotations));
-        let object = Cached::of(&header, key, owners, labels, annotations, Box::default());
+        let object = Cached::of(&header, key, place, Box::default());
         drop(header);
         Some(Cached { raw, ..object })
     }
 
-    /// Puts the object among those of a store: under a key that is held once, and with a place for what it is
-    /// decoded to.
-    pub(super) fn settle(&mut self, key: Key, decoded: &Arc<Decoded>) {
-        self.key = key;
-        self.decoded = Some(Arc::clone(decoded));
+    /// Gives it a place for what it is decoded to.
+    pub(super) fn share(&mut self, decoded: Option<&Arc<Decoded>>) {
+        self.decoded = decoded.cloned();
+    }
+
+    /// Puts an equal key in the place of its own, so that it is held once.
+    pub(super) fn rekey(&mut self, key: &Key) {
+        self.key = key.clone();
     }
 
     /// Namespace and name.
@@ -185,14 +173,24 @@ impl Cached {
         self.deleting
     }
 
-    /// `metadata.ownerReferences`.
+    /// `metadata.ownerReferences`, parsed when they are asked for first.
     pub fn owners(&self) -> &[Owner] {
-        &self.owners
+        self.owners.get_or_init(|| {
+            let mut owners = Vec::with_capacity(1);
+            // They could be read when the object came.
+            let _ = each_owner(self.owner_bytes(), |owner| owners.push(owner.to_owned()));
+            owners.into()
+        })
+    }
+
+    /// Calls a function with the uid of each owner; builds nothing.
+    pub(super) fn each_owner_uid(&self, mut each: impl FnMut(&str)) {
+        let _ = each_owner(self.owner_bytes(), |owner| each(&owner.uid));
     }
 
     /// The owner that is the managing controller.
     pub fn controller(&self) -> Option<&Owner> {
-        self.owners.iter().find(|owner| owner.controller)
+        self.owners().iter().find(|owner| owner.controller)
     }
 
     /// `metadata.labels`, parsed now.
@@ -206,16 +204,23 @@ impl Cached {
     }
 
     fn map(&self, range: &Range<u32>) -> BTreeMap<String, String> {
-        let bytes = self.raw.get(range.start as usize..range.end as usize).unwrap_or_default();
-        serde_json::from_slice(bytes).unwrap_or_default()
+        serde_json::from_slice(self.part(range)).unwrap_or_default()
+    }
+
+    fn part(&self, range: &Range<u32>) -> &[u8] {
+        self.raw.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
     pub(crate) fn label_bytes(&self) -> &[u8] {
-        self.raw.get(self.labels.start as usize..self.labels.end as usize).unwrap_or_default()
+        self.part(&self.labels)
     }
 
     pub(crate) fn annotation_bytes(&self) -> &[u8] {
-        self.raw.get(self.annotations.start as usize..self.annotations.end as usize).unwrap_or_default()
+        self.part(&self.annotations)
+    }
+
+    pub(super) fn owner_bytes(&self) -> &[u8] {
+        self.part(&self.owner_references)
     }
 
     /// The object's JSON, without managedFields.
@@ -254,7 +259,12 @@ impl Cached {
     /// # Errors
     /// When the bytes are not what the type says.
     pub fn decode<K: DeserializeOwned>(&self) -> Result<K, DecodeError> {
-        serde_json::from_slice(&self.raw).map_err(|error| DecodeError {
+        // Looking through all bytes at once whether they are text takes less than doing so for every string in them.
+        let decoded = match std::str::from_utf8(&self.raw) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(&self.raw),
+        };
+        decoded.map_err(|error| DecodeError {
             kind: std::any::type_name::<K>().rsplit("::").next().unwrap_or_default().to_owned(),
             key: self.key.clone(),
             message: error.to_string(),
@@ -262,94 +272,14 @@ impl Cached {
     }
 }
 
-/// So many objects are decoded faster than a thread is started for half of them.
-const WORTH_A_THREAD: usize = 256;
-/// So many are decoded between two looks at what is left.
-const PART: usize = 32;
-
-/// Many objects as a type, in their order; on all cores when there are very many.
-pub fn decode_all<K>(objects: &[Arc<Cached>]) -> Vec<Result<Arc<K>, DecodeError>>
-where
-    K: DeserializeOwned + Send + Sync + 'static,
-{
-    decode_each(objects, |decoded| decoded)
-}
-
-/// What `look` makes of each of many objects as a type, in their order; on all cores when there are very many. A type
-/// takes about eight times the memory of its JSON: what `look` does not keep makes room for the next, which takes half
-/// the time of keeping all.
-pub fn decode_each<K, T>(
-    objects: &[Arc<Cached>],
-    look: impl Fn(Result<Arc<K>, DecodeError>) -> T + Sync,
-) -> Vec<T>
-where
-    K: DeserializeOwned + Send + Sync + 'static,
-    T: Send,
-{
-    let threads = objects.len() / WORTH_A_THREAD;
-    let threads = threads.min(std::thread::available_parallelism().map_or(1, usize::from));
-    let decode = |object| look(Cached::typed(object));
-    if threads < 2 {
-        return objects.iter().map(decode).collect();
-    }
-    // Each thread takes the next part when it is done with one: on a core that others use as well it takes fewer.
-    let next = AtomicUsize::new(0);
-    let parts: Vec<_> = objects.chunks(PART).collect();
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(part) = parts.get(number) else { return done };
-            done.push((number, part.iter().map(decode).collect::<Vec<_>>()));
-        }
-    };
-    let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut done = work();
-        for other in others {
-            match other.join() {
-                Ok(parts) => done.extend(parts),
-                // Decoding does not panic of itself; if somebody's own code does, it does so where it is caught.
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        done
-    });
-    done.sort_unstable_by_key(|(number, _)| *number);
-    done.into_iter().flat_map(|(_, part)| part).collect()
-}
-
-/// Reads the header and the owners of an object that can be kept; `None` is for the full parser to judge.
-fn header(bytes: &[u8]) -> Option<(Header<'_>, Vec<Owner>)> {
+/// Reads the header of an object that can be kept; `None` is for the full parser to judge.
+fn header(bytes: &[u8]) -> Option<Header<'_>> {
     let header = Header::scan(bytes).ok()?;
     let versioned = header.resource_version.is_empty() || header.resource_version.parse::<u64>().is_ok();
-    let owners = header.owner_references.map_or(Ok(Vec::new()), owners).ok()?;
+    let owned = header.owner_references.is_none_or(|owners| each_owner(owners, |_| ()).is_ok());
     // Sent objects end with their bracket.
     let whole = bytes.trim_ascii_end().last() == Some(&b'}');
-    (!header.name.is_empty() && versioned && whole).then_some((header, owners))
-}
-
-fn owners(json: &[u8]) -> Result<Vec<Owner>, ScanError> {
-    let mut owners = Vec::with_capacity(1);
-    Cursor::new(json).elements(|cursor| {
-        let mut owner = Owner::default();
-        cursor.object(|name, cursor| {
-            match name {
-                "apiVersion" => owner.api_version = cursor.string()?.into(),
-                "kind" => owner.kind = cursor.string()?.into(),
-                "name" => owner.name = cursor.string()?.into(),
-                "uid" => owner.uid = cursor.string()?.into(),
-                "controller" => owner.controller = cursor.skip()? == b"true",
-                _ => {
-                    cursor.skip()?;
-                }
-            }
-            Ok(true)
-        })?;
-        owners.push(owner);
-        Ok(())
-    })?;
-    Ok(owners)
+    (!header.name.is_empty() && versioned && owned && whole).then_some(header)
 }
 
 /// Where a slice lies in the bytes it was taken from.
@@ -448,26 +378,6 @@ mod tests {
         ] {
             assert!(Cached::read(text.as_bytes(), &pods()).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn many_objects_are_decoded_in_their_order_and_each_with_its_own_error() {
-        let objects: Vec<Arc<Cached>> = (0..WORTH_A_THREAD * 3)
-            .map(|number| {
-                let data = if number == 300 { "7" } else { "{}" };
-                let text = format!(r#"{{"metadata":{{"name":"c{number}"}},"data":{data}}}"#);
-                Arc::new(Cached::read(text.as_bytes(), &Kind::of::<ConfigMap>()).unwrap())
-            })
-            .collect();
-        let decoded = decode_all::<ConfigMap>(&objects);
-        assert_eq!(decoded.len(), objects.len());
-        for (number, decoded) in decoded.iter().enumerate() {
-            match decoded {
-                Ok(decoded) => assert_eq!(decoded.metadata.name, Some(format!("c{number}"))),
-                Err(error) => assert_eq!((number, error.key.name()), (300, "c300")),
-            }
-        }
-        assert!(decoded[300].is_err());
     }
 
     #[test]

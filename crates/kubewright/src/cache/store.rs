@@ -1,77 +1,22 @@
 //! The objects of one kind and scope with their indexes: a pure data structure. A relist is a
 //! replacement: what was not seen when it ends is given back as tombstones.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use kubewright_machinery::selector::shard;
 use parking_lot::Mutex;
 
 use super::cold::{Codec, EXAMPLES_AT_LEAST, EXAMPLES_AT_MOST, Frozen};
+use super::index::{Index, Indexes};
 use super::memory::Decoded;
 use super::object::Cached;
-use crate::controller::panic_message;
-use crate::kind::{Key, Kind, Object};
-
-/// Computes the values under which an object is found.
-type Values = dyn Fn(&Cached) -> Vec<String> + Send + Sync;
-
-/// A declared index of a kind: a name and a way to the values under which an object is found.
-#[derive(Clone)]
-pub struct Index {
-    pub(crate) kind: Kind,
-    name: Arc<str>,
-    values: Arc<Values>,
-}
-
-impl Index {
-    /// Indexes by the string at a path such as `spec.nodeName`, which is also the index's name. As with field
-    /// selectors, an object without it is found under the empty string. Cheap: the object is scanned, not decoded.
-    pub fn path<K: Object>(path: &str) -> Index {
-        let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
-        Index {
-            kind: Kind::of::<K>(),
-            name: path.into(),
-            values: Arc::new(move |object| {
-                let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-                let found = object.at(&steps).and_then(|text| serde_json::from_slice::<String>(text).ok());
-                vec![found.unwrap_or_default()]
-            }),
-        }
-    }
-
-    /// Indexes by what a function computes from the typed object; each event is decoded for it.
-    pub fn by<K: Object>(name: &str, values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) -> Index {
-        Index {
-            kind: Kind::of::<K>(),
-            name: name.into(),
-            values: Arc::new(move |object| {
-                let compute = || object.decode::<K>().map(|object| values(&object)).unwrap_or_default();
-                catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
-                    let message = panic_message(&*panic);
-                    tracing::error!(object = %object.key(), message, "an index function panicked");
-                    Vec::new()
-                })
-            }),
-        }
-    }
-
-    /// The name that queries use.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl fmt::Debug for Index {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Index({} of {})", self.name, self.kind)
-    }
-}
+use crate::kind::Key;
 
 /// What a write to the store changed.
 #[derive(Debug)]
@@ -118,6 +63,16 @@ impl Slot {
         }
     }
 
+    /// Whether it holds an object in the state that this one is in.
+    fn is_at(&self, object: &Cached) -> bool {
+        match &self.body {
+            Body::Hot(held) => {
+                held.resource_version() == object.resource_version() && held.uid() == object.uid()
+            }
+            Body::Cold(frozen) => frozen.version == Version::of(object),
+        }
+    }
+
     fn version(&self) -> Version {
         match &self.body {
             Body::Hot(object) => Version::of(object),
@@ -161,9 +116,7 @@ pub struct Store {
     /// Slots by key.
     places: HashTable<u32>,
     hashing: RandomState,
-    by_namespace: HashMap<Arc<str>, BTreeSet<u32>>,
-    by_owner: HashMap<Box<str>, BTreeSet<u32>>,
-    indexes: Vec<(Index, HashMap<String, BTreeSet<u32>>)>,
+    indexes: Indexes,
     bytes: usize,
     hot: usize,
     round: u32,
@@ -268,19 +221,18 @@ impl Store {
         index: &str,
         value: &str,
     ) -> Option<impl Iterator<Item = &'a Key> + use<'a>> {
-        let (_, values) = self.indexes.iter().find(|(known, _)| known.name() == index)?;
-        let places = values.get(value).into_iter().flatten();
+        let places = self.indexes.declared(index, value)?.into_iter().flatten();
         Some(places.filter_map(|place| self.slot(*place).map(|slot| &slot.key)))
     }
 
     /// The objects of a namespace, in no order.
     pub fn in_namespace<'a>(&'a self, namespace: &str) -> impl Iterator<Item = Arc<Cached>> + use<'a> {
-        self.of(self.by_namespace.get(namespace))
+        self.of(self.indexes.namespace(namespace))
     }
 
     /// The objects that name this uid among their owners, in no order.
     pub fn owned_by<'a>(&'a self, uid: &str) -> impl Iterator<Item = Arc<Cached>> + use<'a> {
-        self.of(self.by_owner.get(uid))
+        self.of(self.indexes.owner(uid))
     }
 
     /// The objects under a value of a declared index, in no order; `None` when there is no such index.
@@ -289,8 +241,7 @@ impl Store {
         index: &str,
         value: &str,
     ) -> Option<impl Iterator<Item = Arc<Cached>> + use<'a>> {
-        let (_, values) = self.indexes.iter().find(|(known, _)| known.name() == index)?;
-        Some(self.of(values.get(value)))
+        Some(self.of(self.indexes.declared(index, value)?))
     }
 
     fn of<'a>(&'a self, places: Option<&'a BTreeSet<u32>>) -> impl Iterator<Item = Arc<Cached>> + use<'a> {
@@ -299,65 +250,38 @@ impl Store {
 
     /// Adds an index; the objects that are there are indexed now. A second one of that name changes nothing.
     pub fn add_index(&mut self, index: Index) {
-        if self.indexes.iter().any(|(known, _)| known.name() == index.name()) {
-            return;
-        }
-        let mut values: HashMap<String, BTreeSet<u32>> = HashMap::new();
-        for (place, slot) in (0..).zip(&self.slots) {
-            for value in slot.as_ref().and_then(Slot::peek).iter().flat_map(|object| (index.values)(object)) {
-                values.entry(value).or_default().insert(place);
-            }
-        }
-        self.indexes.push((index, values));
+        let slots = (0..).zip(&self.slots);
+        let objects = slots.filter_map(|(place, slot)| Some((place, slot.as_ref()?.peek()?)));
+        self.indexes.declare(index, objects);
     }
 
     /// Adds or replaces an object; gives it back as it is held.
     pub fn put(&mut self, mut object: Cached) -> (Arc<Cached>, Change) {
-        match self.place(object.key()) {
-            None => {
-                let key = self.shared_key(object.key());
-                let object = self.settle(object, key);
-                self.insert(&object);
-                (object, Change::Added)
-            }
-            Some(place) => {
-                let Some(slot) = self.slots.get_mut(place as usize).and_then(Option::as_mut) else {
-                    return (Arc::new(object), Change::Same);
-                };
-                slot.round = self.round;
-                if object.resource_version() != 0 && slot.version() == Version::of(&object) {
-                    return (Arc::new(object), Change::Same);
-                }
-                if let Some(decoded) = &self.decoded {
-                    object.settle(slot.key.clone(), decoded);
-                }
-                let (object, before) = (Arc::new(object), slot.peek());
-                self.bytes = self.bytes - slot.json_len() + object.json().len();
-                if let Body::Hot(old) = &slot.body {
-                    self.hot -= old.json().len();
-                }
-                self.hot += object.json().len();
-                slot.body = Body::Hot(Arc::clone(&object));
-                self.reindex(place, before.as_ref(), Some(&object));
-                // Its old state being unreadable is no reason not to report the new one.
-                (Arc::clone(&object), Change::Updated(before.unwrap_or(object)))
-            }
+        object.share(self.decoded.as_ref());
+        let place = self.place(object.key());
+        let Some(place) = place else {
+            let object = Arc::new(object);
+            self.insert(&object);
+            return (object, Change::Added);
+        };
+        let Some(slot) = self.slots.get_mut(place as usize).and_then(Option::as_mut) else {
+            return (Arc::new(object), Change::Same);
+        };
+        slot.round = self.round;
+        if object.resource_version() != 0 && slot.is_at(&object) {
+            return (Arc::new(object), Change::Same);
         }
-    }
-
-    /// The key, in memory shared with the others of its namespace.
-    fn shared_key(&self, key: &Key) -> Key {
-        match self.by_namespace.get_key_value(key.namespace().unwrap_or_default()) {
-            Some((namespace, _)) => key.sharing(namespace),
-            None => key.clone(),
+        object.rekey(&slot.key);
+        let (object, before) = (Arc::new(object), slot.peek());
+        self.bytes = self.bytes - slot.json_len() + object.json().len();
+        if let Body::Hot(old) = &slot.body {
+            self.hot -= old.json().len();
         }
-    }
-
-    fn settle(&self, mut object: Cached, key: Key) -> Arc<Cached> {
-        if let Some(decoded) = &self.decoded {
-            object.settle(key, decoded);
-        }
-        Arc::new(object)
+        self.hot += object.json().len();
+        slot.body = Body::Hot(Arc::clone(&object));
+        self.indexes.change(place, before.as_deref(), Some(&object));
+        // Its old state being unreadable is no reason not to report the new one.
+        (Arc::clone(&object), Change::Updated(before.unwrap_or(object)))
     }
 
     fn insert(&mut self, object: &Arc<Cached>) {
@@ -385,33 +309,7 @@ impl Store {
         places.insert_unique(hash(&place), place, hash);
         self.bytes += object.json().len();
         self.hot += object.json().len();
-        if object.key().namespace().is_some() {
-            self.by_namespace.entry(Arc::clone(object.key().namespace_arc())).or_default().insert(place);
-        }
-        self.reindex(place, None, Some(object));
-    }
-
-    /// Moves a place from where the old state is found to where the new one is. Namespaces stay.
-    fn reindex<'a>(&mut self, place: u32, old: Option<&'a Arc<Cached>>, new: Option<&'a Arc<Cached>>) {
-        let owners = |object: Option<&'a Arc<Cached>>| object.map_or(&[][..], |object| object.owners());
-        let (before, after) = (owners(old), owners(new));
-        if before != after {
-            before.iter().for_each(|owner| forget(&mut self.by_owner, &*owner.uid, place));
-            for owner in after {
-                self.by_owner.entry(owner.uid.clone()).or_default().insert(place);
-            }
-        }
-        for (index, found) in &mut self.indexes {
-            let values =
-                |object: Option<&Arc<Cached>>| object.map_or(Vec::new(), |object| (index.values)(object));
-            let (old, new) = (values(old), values(new));
-            if old != new {
-                old.iter().for_each(|value| forget(found, value.as_str(), place));
-                for value in new {
-                    found.entry(value).or_default().insert(place);
-                }
-            }
-        }
+        self.indexes.enter(place, object);
     }
 
     /// Removes an object and gives it back.
@@ -428,11 +326,8 @@ impl Store {
         if let Body::Hot(object) = &slot.body {
             self.hot -= object.json().len();
         }
-        if let Some(namespace) = key.namespace() {
-            forget(&mut self.by_namespace, namespace, place);
-        }
         let object = slot.peek();
-        self.reindex(place, object.as_ref(), None);
+        self.indexes.leave(place, key, object.as_deref());
         object
     }
 
@@ -450,7 +345,7 @@ impl Store {
         let gone: Vec<Key> = match namespace {
             None => self.slots.iter().flatten().filter(old).map(|slot| slot.key.clone()).collect(),
             Some(namespace) => {
-                let places = self.by_namespace.get(namespace).into_iter().flatten();
+                let places = self.indexes.namespace(namespace).into_iter().flatten();
                 let slots = places.filter_map(|place| self.slot(*place));
                 slots.filter(old).map(|slot| slot.key.clone()).collect()
             }
@@ -513,25 +408,13 @@ impl fmt::Debug for Store {
     }
 }
 
-fn forget<I, Q>(index: &mut HashMap<I, BTreeSet<u32>>, value: &Q, place: u32)
-where
-    I: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
-    Q: std::hash::Hash + Eq + ?Sized,
-{
-    if let Some(places) = index.get_mut(value) {
-        places.remove(&place);
-        if places.is_empty() {
-            index.remove(value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kind::Kind;
 
     fn pod(name: &str, version: u64, owner: &str, node: &str) -> Cached {
         let text = format!(
@@ -555,7 +438,7 @@ mod tests {
         store.remove(&Key::new("n", "a"));
         store.remove(&Key::new("n", "b"));
         assert_eq!((store.bytes(), store.in_namespace("n").count()), (0, 0));
-        assert!(store.by_owner.is_empty() && store.by_namespace.is_empty());
+        assert!(store.indexes.is_empty());
     }
 
     #[test]

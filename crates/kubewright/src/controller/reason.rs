@@ -1,6 +1,7 @@
 //! Why an object is reconciled, in words. Nothing is decided by it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::Trigger;
 use crate::cache::{Delta, What};
@@ -10,13 +11,13 @@ use crate::kind::Key;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// An object was found by a list.
-    Listed(String, Key),
+    Listed(Arc<str>, Key),
     /// An object appeared.
-    Added(String, Key),
+    Added(Arc<str>, Key),
     /// An object changed.
-    Updated(String, Key),
+    Updated(Arc<str>, Key),
     /// An object is gone.
-    Deleted(String, Key),
+    Deleted(Arc<str>, Key),
     /// Something outside of the cluster said so; see [`External`](super::External).
     External(String),
     /// The last reconciliation asked to run again.
@@ -27,10 +28,7 @@ pub enum Reason {
 
 impl Reason {
     pub(crate) fn of(delta: &Delta, trigger: &Trigger) -> Reason {
-        let kind = match trigger.cluster() {
-            None => trigger.kind().kind.clone(),
-            Some(cluster) => format!("{cluster}: {}", trigger.kind().kind),
-        };
+        let kind = Arc::clone(trigger.name());
         let key = delta.object.key().clone();
         match delta.what {
             What::Added | What::Updated if delta.initial => Reason::Listed(kind, key),

@@ -220,8 +220,9 @@ impl Runner {
             let gained = store.iter().filter(|object| slot_of(object.uid()) & slots != 0);
             gained.map(|object| object.key().clone()).collect()
         });
+        let kind: Arc<str> = self.controller.kind.kind.as_str().into();
         for key in keys {
-            let reason = Reason::Listed(self.controller.kind.kind.clone(), key.clone());
+            let reason = Reason::Listed(Arc::clone(&kind), key.clone());
             self.queue.add(key, Priority::LOW, reason);
         }
     }
@@ -250,9 +251,9 @@ impl Runner {
                     };
                 }
                 let priority = trigger.priority_of(delta);
-                for key in trigger.route(delta, &kind, &view) {
+                trigger.route(delta, &kind, &view, |key| {
                     queue.add(key, priority, Reason::of(delta, &trigger));
-                }
+                });
             }));
         }
         subscriptions

@@ -29,6 +29,7 @@ enum Route {
 pub struct Trigger {
     kind: Kind,
     cluster: Option<String>,
+    name: Arc<str>,
     route: Route,
     predicate: Option<Predicate>,
     priority: Priority,
@@ -42,31 +43,24 @@ impl Trigger {
 
     /// The same for a kind known only at run time.
     pub fn itself_raw(kind: Kind) -> Trigger {
-        Trigger { kind, cluster: None, route: Route::Itself, predicate: None, priority: Priority::LIVE }
+        Trigger::of(kind, Route::Itself)
+    }
+
+    fn of(kind: Kind, route: Route) -> Trigger {
+        let name = kind.kind.as_str().into();
+        Trigger { kind, cluster: None, name, route, predicate: None, priority: Priority::LIVE }
     }
 
     /// Changes of objects whose controlling owner is reconciled.
     pub fn owned<K: Object>() -> Trigger {
-        Trigger {
-            kind: Kind::of::<K>(),
-            cluster: None,
-            route: Route::Controller,
-            predicate: None,
-            priority: Priority::LIVE,
-        }
+        Trigger::of(Kind::of::<K>(), Route::Controller)
     }
 
     /// Changes of objects that a function leads to keys. It is called with the new state and, when that
     /// differs, with the old one; it may look at the cache. It must be quick: events wait for it.
     pub fn mapped<K: Object>(map: impl Fn(&K, &View) -> Result<Vec<Key>> + Send + Sync + 'static) -> Trigger {
         let map = move |object: &Cached, view: &View| map(&object.decode::<K>()?, view);
-        Trigger {
-            kind: Kind::of::<K>(),
-            cluster: None,
-            route: Route::Map(Arc::new(map)),
-            predicate: None,
-            priority: Priority::LIVE,
-        }
+        Trigger::of(Kind::of::<K>(), Route::Map(Arc::new(map)))
     }
 
     /// The same for a kind known only at run time, on objects as they are cached.
@@ -74,19 +68,14 @@ impl Trigger {
         kind: Kind,
         map: impl Fn(&Cached, &View) -> Result<Vec<Key>> + Send + Sync + 'static,
     ) -> Trigger {
-        Trigger {
-            kind,
-            cluster: None,
-            route: Route::Map(Arc::new(map)),
-            predicate: None,
-            priority: Priority::LIVE,
-        }
+        Trigger::of(kind, Route::Map(Arc::new(map)))
     }
 
     /// Changes in another cluster of the manager. What a function looks up in the cache is that cluster's, and so are
     /// the owners that objects name: their keys are taken for those of reconciled objects.
     #[must_use]
     pub fn in_cluster(mut self, name: &str) -> Trigger {
+        self.name = format!("{name}: {}", self.kind.kind).into();
         self.cluster = Some(name.into());
         self
     }
@@ -133,40 +122,50 @@ impl Trigger {
         matches!(self.route, Route::Controller)
     }
 
-    /// The keys of the controller's kind that a change concerns.
-    pub(crate) fn route(&self, delta: &Delta, of: &Kind, view: &View) -> Vec<Key> {
-        match catch_unwind(AssertUnwindSafe(|| self.try_route(delta, of, view))) {
-            Ok(keys) => keys,
-            Err(panic) => {
-                let message = panic_message(&*panic);
-                tracing::error!(kind = %self.kind, object = %delta.object.key(), message, "a trigger panicked");
-                Vec::new()
-            }
+    /// How reasons call the kind: with its cluster where that is another.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Calls a function with each key of the controller's kind that a change concerns, once.
+    pub(crate) fn route(&self, delta: &Delta, of: &Kind, view: &View, mut each: impl FnMut(Key)) {
+        let routed = catch_unwind(AssertUnwindSafe(|| self.try_route(delta, of, view, &mut each)));
+        if let Err(panic) = routed {
+            let message = panic_message(&*panic);
+            tracing::error!(kind = %self.kind, object = %delta.object.key(), message, "a trigger panicked");
         }
     }
 
-    fn try_route(&self, delta: &Delta, of: &Kind, view: &View) -> Vec<Key> {
+    fn try_route(&self, delta: &Delta, of: &Kind, view: &View, each: &mut impl FnMut(Key)) {
         if self.predicate.as_ref().is_some_and(|predicate| !predicate.passes(delta)) {
-            return Vec::new();
+            return;
         }
-        let states = [Some(&delta.object), delta.before.as_ref()];
-        let mut keys: Vec<Key> = Vec::new();
-        for object in states.into_iter().flatten() {
-            let found = match &self.route {
-                Route::Itself => vec![object.key().clone()],
-                Route::Controller => controller_key(object, of).into_iter().collect(),
-                Route::Map(map) => map(object, view).unwrap_or_else(|error| {
-                    tracing::error!(kind = %self.kind, object = %object.key(), error = error.chain(), "a trigger failed");
-                    Vec::new()
-                }),
-            };
-            for key in found {
-                if !keys.contains(&key) {
-                    keys.push(key);
-                }
+        let states = || [Some(&delta.object), delta.before.as_ref()].into_iter().flatten();
+        match &self.route {
+            // Both states are of one key.
+            Route::Itself => each(delta.object.key().clone()),
+            Route::Controller => distinct(states().filter_map(|object| controller_key(object, of)), each),
+            Route::Map(map) => {
+                let keys = |object| {
+                    map(object, view).unwrap_or_else(|error| {
+                        tracing::error!(kind = %self.kind, object = %object.key(), error = error.chain(), "a trigger failed");
+                        Vec::new()
+                    })
+                };
+                distinct(states().flat_map(|object| keys(object)), each);
             }
         }
-        keys
+    }
+}
+
+/// Calls a function with each of the keys once.
+fn distinct(keys: impl Iterator<Item = Key>, each: &mut impl FnMut(Key)) {
+    let mut seen: Vec<Key> = Vec::new();
+    for key in keys {
+        if !seen.contains(&key) {
+            seen.push(key.clone());
+            each(key);
+        }
     }
 }
 
@@ -216,8 +215,9 @@ mod tests {
     }
 
     fn route(trigger: &Trigger, delta: &Delta) -> Vec<String> {
-        let keys = trigger.route(delta, &Kind::of::<ReplicaSet>(), &View::default());
-        keys.iter().map(Key::to_string).collect()
+        let mut keys = Vec::new();
+        trigger.route(delta, &Kind::of::<ReplicaSet>(), &View::default(), |key| keys.push(key.to_string()));
+        keys
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::Priority;
 
 /// Reasons kept an item; more are only counted.
@@ -12,13 +14,14 @@ const REASONS: usize = 8;
 /// Why an item is in the queue: the first few reasons, and how many there were.
 #[derive(Clone, Debug)]
 pub struct Reasons<R> {
-    first: Vec<R>,
+    /// Most items have one.
+    first: SmallVec<[R; 1]>,
     count: u64,
 }
 
 impl<R> Default for Reasons<R> {
     fn default() -> Self {
-        Reasons { first: Vec::new(), count: 0 }
+        Reasons { first: SmallVec::new(), count: 0 }
     }
 }
 

@@ -24,6 +24,8 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+
 use self::item::{Item, State};
 pub use self::item::{Outcome, Reasons, Taken};
 pub use self::look::{Looked, Stands};
@@ -34,17 +36,20 @@ use self::turns::Turns;
 use crate::cache::Backoff;
 use crate::rate::{Bucket, RateLimit};
 
+/// Seeded anew in every process, as names are what users choose.
+type Items<K, R> = HashMap<K, Item<R>, RandomState>;
+
 /// As good as never, where a delay is too long for the clock.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The queue.
 #[derive(Debug)]
 pub struct Queue<K, R> {
-    items: HashMap<K, Item<R>>,
+    items: Items<K, R>,
     ready: Turns<K>,
     timers: BTreeMap<(Instant, u64), K>,
     /// When each item that runs was handed out, by its ticket.
-    running: HashMap<u64, Instant>,
+    running: HashMap<u64, Instant, RandomState>,
     backoff: Backoff,
     tenants: Option<Tenants<K>>,
     limit: Option<Bucket>,
@@ -60,10 +65,10 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq> Queue<K, R> {
     /// An empty queue.
     pub fn new(backoff: Backoff) -> Queue<K, R> {
         Queue {
-            items: HashMap::new(),
+            items: Items::default(),
             ready: Turns::new(),
             timers: BTreeMap::new(),
-            running: HashMap::new(),
+            running: HashMap::default(),
             backoff,
             tenants: None,
             limit: None,
@@ -346,6 +351,6 @@ pub(crate) struct Held {
     pub(crate) reasons: usize,
 }
 
-fn is_current<K: Eq + Hash, R>(items: &HashMap<K, Item<R>>, key: &K, ticket: u64) -> bool {
+fn is_current<K: Eq + Hash, R>(items: &Items<K, R>, key: &K, ticket: u64) -> bool {
     items.get(key).is_some_and(|item| item.is_ready_under(ticket))
 }

@@ -41,7 +41,7 @@ impl<K: fmt::Debug> Tenants<K> {
 impl Tenants<Key> {
     /// Every namespace is a tenant; objects of the cluster share one.
     pub fn namespaces() -> Tenants<Key> {
-        Tenants::by(|key: &Key| Arc::clone(key.namespace_arc()))
+        Tenants::by(|key: &Key| Arc::<str>::from(key.namespace().unwrap_or_default()))
     }
 }
 

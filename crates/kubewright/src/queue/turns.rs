@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::Priority;
 
 /// Turns in a row of the highest priority while lower ones wait.
@@ -113,7 +115,7 @@ struct Lane<K> {
     /// Those of a queue without tenants.
     line: Line<K>,
     /// Those of each tenant; all of the ring are here.
-    lines: HashMap<Arc<str>, Line<K>>,
+    lines: HashMap<Arc<str>, Line<K>, RandomState>,
     /// The tenants in the order of their turns.
     ring: VecDeque<Arc<str>>,
     /// Tenants of the ring without a key: all of theirs were withdrawn.
@@ -123,7 +125,7 @@ struct Lane<K> {
 
 impl<K> Default for Lane<K> {
     fn default() -> Self {
-        Lane { line: Line::default(), lines: HashMap::new(), ring: VecDeque::new(), without: 0, len: 0 }
+        Lane { line: Line::default(), lines: HashMap::default(), ring: VecDeque::new(), without: 0, len: 0 }
     }
 }
 
