@@ -96,6 +96,13 @@ async fn an_object_of_one_cluster_makes_one_in_another_and_its_state_flows_back(
         metrics.contains("kubewright_cache_objects{resource=\"configmaps\",cluster=\"edge\"} 2\n"),
         "{metrics}"
     );
+    let revision = metrics.lines().find_map(|line| {
+        line.strip_prefix("kubewright_cache_resource_version{resource=\"configmaps\",cluster=\"edge\"} ")
+    });
+    assert!(
+        revision.is_some_and(|revision| revision.parse::<u64>().is_ok_and(|revision| revision > 0)),
+        "{metrics}"
+    );
     assert!(metrics.contains("method=\"PATCH\",code=\"201\",cluster=\"edge\"}"), "{metrics}");
     assert!(metrics.contains("\n# TYPE mirrored gauge\nmirrored 1\n"), "{metrics}");
     let _ = stop.send(());

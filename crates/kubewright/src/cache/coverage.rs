@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::informer::{Delta, Shared, What, tell};
 use super::part::Part;
@@ -25,7 +26,7 @@ impl Shared {
 
     /// Begins to follow everything, or one namespace more.
     pub(super) fn join(&self, namespace: Option<&str>) -> Arc<Part> {
-        let part = Arc::new(Part::new(namespace));
+        let part = Arc::new(Part::new(namespace, Instant::now()));
         self.parts.write().push(Arc::clone(&part));
         part
     }

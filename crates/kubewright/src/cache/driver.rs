@@ -242,6 +242,7 @@ impl Follow<'_> {
             let mut batch = Vec::new();
             let mut open = true;
             let now = Instant::now();
+            self.part.heard(now);
             for line in lines.push(chunk) {
                 let frame = match parse(&line, &shared.kind) {
                     Ok(frame) => frame,
@@ -297,6 +298,7 @@ impl Follow<'_> {
         };
         match parse_page(&bytes, &shared.kind) {
             Ok(page) => {
+                self.part.heard(Instant::now());
                 page.undecodable.iter().for_each(|error| shared.note_undecodable(error));
                 let synced = watch.page(page.resource_version, page.next);
                 let kept = page.objects.into_iter().filter_map(|object| shared.keep(object));

@@ -97,9 +97,9 @@ pub(crate) struct Shared {
     pub(super) settled: AtomicBool,
     pub(super) changed: Notify,
     next_subscriber: AtomicU64,
-    relists: AtomicU64,
-    events: AtomicU64,
-    undecodable: AtomicU64,
+    pub(super) relists: AtomicU64,
+    pub(super) events: AtomicU64,
+    pub(super) undecodable: AtomicU64,
 }
 
 /// A handle on the informer of one kind and scope. Clones share it; it stops with the last of them.
@@ -288,43 +288,6 @@ impl Informer {
         let id = shared.next_subscriber.fetch_add(1, Ordering::Relaxed);
         shared.subscribers.lock().push((id, Box::new(callback)));
     }
-
-    /// Objects, bytes of JSON, relists, events and undecodable objects so far.
-    pub fn stats(&self) -> InformerStats {
-        let shared = &self.0.shared;
-        let store = shared.store.read();
-        InformerStats {
-            objects: store.len(),
-            bytes: store.bytes(),
-            hot_bytes: store.hot_bytes(),
-            relists: shared.relists.load(Ordering::Relaxed),
-            events: shared.events.load(Ordering::Relaxed),
-            undecodable: shared.undecodable.load(Ordering::Relaxed),
-            left_out: shared.share.as_ref().map_or(0, Share::left_out),
-            connected: self.is_connected(),
-        }
-    }
-}
-
-/// Figures of an informer.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct InformerStats {
-    /// Objects held.
-    pub objects: usize,
-    /// Bytes of JSON held, as they would be uncompressed.
-    pub bytes: usize,
-    /// Bytes of JSON that are not compressed.
-    pub hot_bytes: usize,
-    /// Lists begun, the first one included.
-    pub relists: u64,
-    /// Events applied.
-    pub events: u64,
-    /// Objects that could not be read.
-    pub undecodable: u64,
-    /// Objects of other replicas' shares that the server sent all the same.
-    pub left_out: u64,
-    /// Whether the watch is open: while it is not, the cache grows stale.
-    pub connected: bool,
 }
 
 impl Shared {

@@ -2,6 +2,7 @@
 //! several.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -10,7 +11,7 @@ use crate::client::NotServed;
 use crate::kind::Key;
 
 /// A part of an informer's scope, with a watch of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Part {
     /// The namespace of the watch; none for all.
     pub(super) namespace: Option<String>,
@@ -21,13 +22,24 @@ pub(super) struct Part {
     missing: Mutex<Option<NotServed>>,
     /// The replacement of the store that this part began last.
     round: AtomicU32,
+    /// When the server last said anything; at first, when the part began.
+    heard: Mutex<Instant>,
     /// Told of each list that is complete.
     listed: Notify,
 }
 
 impl Part {
-    pub(super) fn new(namespace: Option<&str>) -> Part {
-        Part { namespace: namespace.map(str::to_owned), ..Part::default() }
+    pub(super) fn new(namespace: Option<&str>, now: Instant) -> Part {
+        Part {
+            namespace: namespace.map(str::to_owned),
+            progress: AtomicU64::new(0),
+            synced: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            missing: Mutex::new(None),
+            round: AtomicU32::new(0),
+            heard: Mutex::new(now),
+            listed: Notify::new(),
+        }
     }
 
     pub(super) fn holds(&self, key: &Key) -> bool {
@@ -63,6 +75,16 @@ impl Part {
 
     pub(super) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    /// How long the server has said nothing.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.heard.lock())
+    }
+
+    /// The server said something.
+    pub(super) fn heard(&self, now: Instant) {
+        *self.heard.lock() = now;
     }
 
     /// What is missing, where the server does not serve the kind.

@@ -58,7 +58,45 @@ fn in_cluster(name: Option<&str>) -> String {
 }
 
 /// A figure of an informer.
-type CacheFigure = fn(&InformerStats) -> u64;
+type CacheFigure = fn(&InformerStats) -> f64;
+
+/// What is told of caches: name, type and meaning of each family, and the figure.
+const CACHE: [(&str, &str, &str, CacheFigure); 10] = [
+    ("kubewright_cache_connected", "gauge", "Whether the watch is open.", |stats| f64::from(stats.connected)),
+    (
+        "kubewright_cache_lag_seconds",
+        "gauge",
+        "How long the server has said nothing; on an open watch it says something about once a minute.",
+        |stats| stats.lag.as_secs_f64(),
+    ),
+    (
+        "kubewright_cache_resource_version",
+        "gauge",
+        "The revision up to which everything is in the cache.",
+        |stats| stats.resource_version as f64,
+    ),
+    (
+        "kubewright_cache_own_writes",
+        "gauge",
+        "Writes of this process that the cache does not show yet.",
+        |stats| stats.own_writes as f64,
+    ),
+    ("kubewright_cache_objects", "gauge", "Objects in the cache.", |stats| stats.objects as f64),
+    ("kubewright_cache_bytes", "gauge", "Bytes of JSON in the cache.", |stats| stats.bytes as f64),
+    (
+        "kubewright_cache_uncompressed_bytes",
+        "gauge",
+        "Bytes of JSON in the cache that are not compressed.",
+        |stats| stats.hot_bytes as f64,
+    ),
+    ("kubewright_cache_lists_total", "counter", "Lists begun, the first included.", |stats| {
+        stats.relists as f64
+    }),
+    ("kubewright_cache_events_total", "counter", "Changes applied.", |stats| stats.events as f64),
+    ("kubewright_cache_undecodable_total", "counter", "Objects that could not be read.", |stats| {
+        stats.undecodable as f64
+    }),
+];
 
 /// A figure that is asked for whenever metrics are.
 struct Gauge {
@@ -145,21 +183,7 @@ impl Metrics {
                     .map(|informer| (format!("resource=\"{}\"{cluster}", informer.kind()), informer.stats())),
             );
         }
-        let figures: [(&'static str, &'static str, &'static str, CacheFigure); 6] = [
-            ("kubewright_cache_connected", "gauge", "Whether the watch is open.", |stats| {
-                u64::from(stats.connected)
-            }),
-            ("kubewright_cache_objects", "gauge", "Objects in the cache.", |stats| stats.objects as u64),
-            ("kubewright_cache_bytes", "gauge", "Bytes of JSON in the cache.", |stats| stats.bytes as u64),
-            ("kubewright_cache_lists_total", "counter", "Lists begun, the first included.", |stats| {
-                stats.relists
-            }),
-            ("kubewright_cache_events_total", "counter", "Changes applied.", |stats| stats.events),
-            ("kubewright_cache_undecodable_total", "counter", "Objects that could not be read.", |stats| {
-                stats.undecodable
-            }),
-        ];
-        for (name, kind, help, value) in figures {
+        for (name, kind, help, value) in CACHE {
             Family { name, kind, help }.write(&mut out, |out, name| {
                 for (labels, stats) in &informers {
                     let _ = writeln!(out, "{name}{{{labels}}} {}", value(stats));

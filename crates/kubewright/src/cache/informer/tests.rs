@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use k8s_openapi::api::core::v1::Pod;
 
 use super::*;
@@ -219,4 +221,27 @@ fn what_is_served_no_more_is_gone() {
     shared.begin_replace();
     shared.apply(vec![(Effect::Synced(30), None)]);
     assert!(shared.synced.load(Ordering::Relaxed) && shared.1.missing().is_none());
+}
+
+#[test]
+fn figures_tell_how_far_the_cache_may_be_behind() {
+    let shared = shared();
+    let start = Instant::now();
+    let later = |seconds| start + Duration::from_secs(seconds);
+    shared.1.heard(start);
+    shared.begin_replace();
+    shared.apply(vec![(Effect::Synced(10), None)]);
+    shared.wrote(wrote("a", Expected::Version(12)));
+    let stats = shared.stats(later(70));
+    assert_eq!((stats.lag, stats.resource_version, stats.own_writes), (Duration::from_secs(70), 10, 1));
+    // Another namespace, or a part of the scope, that is further behind counts for all.
+    let other = shared.join(Some("other"));
+    other.heard(later(30));
+    shared.1.heard(later(80));
+    assert_eq!(
+        (shared.stats(later(90)).lag, shared.stats(later(90)).resource_version),
+        (Duration::from_secs(60), 0)
+    );
+    other.heard(later(90));
+    assert_eq!(shared.stats(later(90)).lag, Duration::from_secs(10));
 }

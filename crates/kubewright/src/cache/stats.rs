@@ -1,0 +1,63 @@
+//! Figures of an informer: what it holds, what it did so far, and how far it may be behind the server.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::informer::{Informer, Shared};
+use super::share::Share;
+
+/// Figures of an informer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InformerStats {
+    /// Objects held.
+    pub objects: usize,
+    /// Bytes of JSON held, as they would be uncompressed.
+    pub bytes: usize,
+    /// Bytes of JSON that are not compressed.
+    pub hot_bytes: usize,
+    /// Lists begun, the first one included.
+    pub relists: u64,
+    /// Events applied.
+    pub events: u64,
+    /// Objects that could not be read.
+    pub undecodable: u64,
+    /// Objects of other replicas' shares that the server sent all the same.
+    pub left_out: u64,
+    /// Whether the watch is open: while it is not, the cache grows stale.
+    pub connected: bool,
+    /// How long the server has said nothing. On an open watch it says which revision it is at about once a minute, even
+    /// where nothing changes: far more than that is how stale the cache may be.
+    pub lag: Duration,
+    /// The revision up to which everything is in the cache; 0 while a list is being received.
+    pub resource_version: u64,
+    /// Writes of this process that the cache does not show yet. Reads wait for those to what they read.
+    pub own_writes: usize,
+}
+
+impl Informer {
+    /// What it holds now, what it did so far, and how far it may be behind.
+    pub fn stats(&self) -> InformerStats {
+        self.0.shared.stats(Instant::now())
+    }
+}
+
+impl Shared {
+    pub(super) fn stats(&self, now: Instant) -> InformerStats {
+        let parts = self.parts.read();
+        let store = self.store.read();
+        // Of several namespaces, the one that is furthest behind.
+        InformerStats {
+            objects: store.len(),
+            bytes: store.bytes(),
+            hot_bytes: store.hot_bytes(),
+            relists: self.relists.load(Ordering::Relaxed),
+            events: self.events.load(Ordering::Relaxed),
+            undecodable: self.undecodable.load(Ordering::Relaxed),
+            left_out: self.share.as_ref().map_or(0, Share::left_out),
+            connected: parts.iter().all(|part| part.is_connected()),
+            lag: parts.iter().map(|part| part.silence(now)).max().unwrap_or_default(),
+            resource_version: parts.iter().map(|part| part.progress()).min().unwrap_or_default(),
+            own_writes: self.pending.lock().writes.len(),
+        }
+    }
+}
