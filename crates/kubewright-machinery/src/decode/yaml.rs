@@ -2,7 +2,7 @@
 //! duplicate keys are noted with their line, and the last wins.
 //!
 //! Lines are YAML 1.2's: U+0085, U+2028 and U+2029 are characters as any other, where Kubernetes' reader has them end a
-//! line and drops the spaces around them.
+//! line and drops the spaces around them. Numbers beyond the greatest float are refused, where Kubernetes reads strings.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
