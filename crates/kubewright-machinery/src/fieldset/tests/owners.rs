@@ -248,3 +248,14 @@ fn a_map_key_goes_with_its_last_owner_and_takes_the_fields_of_others_along() {
     assert_eq!(world.spec(), json!({"free": null}));
     assert_eq!(world.managers(), ["first/Update"]);
 }
+
+#[test]
+fn an_object_that_nobody_owns_anything_of_any_more_is_as_one_nobody_tracked() {
+    let mut world = World::new();
+    world.apply("m", json!({"text": "a", "free": {"v": {"deep": [0]}}})).unwrap();
+    world.update("u", json!({"text": "a", "free": {"v": {"deep": [1]}}}));
+    world.apply("m", json!({})).unwrap();
+    assert!(world.managers().is_empty());
+    world.apply("m", json!({})).unwrap();
+    assert_eq!(world.managers(), ["before-first-apply/Update"]);
+}
