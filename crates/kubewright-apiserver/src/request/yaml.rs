@@ -82,9 +82,7 @@ impl Emitter {
     }
 
     fn mapping(&mut self, fields: &Map<String, Value>, at: usize) {
-        let mut fields: Vec<_> = fields.iter().collect();
-        fields.sort_by(|a, b| natural(a.0, b.0));
-        for (key, value) in fields {
+        for (key, value) in sorted(fields.iter().collect()) {
             self.indent(at);
             if key.len() <= 128 && !key.contains(is_break) {
                 self.scalar(key, at + 2, true);
@@ -415,7 +413,24 @@ fn number(n: &Number) -> String {
     }
 }
 
-/// The order of keys: what is no letter before letters, numbers by their value.
+/// Fields in the natural order of their keys. That is no total order (`1a`, `2`, `12`, `1a` ascend all the way), at
+/// which the sorts of the standard library may panic; where keys contradict each other, any order of them will do.
+fn sorted<'a>(mut fields: Vec<(&'a String, &'a Value)>) -> Vec<(&'a String, &'a Value)> {
+    if fields.len() < 2 {
+        return fields;
+    }
+    let mut right = sorted(fields.split_off(fields.len() / 2)).into_iter().peekable();
+    let mut left = sorted(fields).into_iter().peekable();
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let side = if natural(a.0, b.0).is_le() { &mut left } else { &mut right };
+        merged.extend(side.next());
+    }
+    merged.extend(left.chain(right));
+    merged
+}
+
+/// The order of two keys: what is no letter before letters, numbers by their value.
 fn natural(a: &str, b: &str) -> Ordering {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let Some(i) = a.iter().zip(&b).position(|(a, b)| a != b) else { return a.len().cmp(&b.len()) };
@@ -542,6 +557,14 @@ mod tests {
         let value = json!({"a10": 1, "a2": 1.5e7, "a-b": [], "aB": "x \ny", "two\nlines": {"x": []}});
         let text = "a-b: []\na2: 1.5e+07\na10: 1\naB: \"x \\ny\"\n? |-\n  two\n  lines\n: x: []\n";
         assert_eq!(write(&value), text);
+    }
+
+    #[test]
+    fn keys_whose_order_contradicts_itself_are_all_written() {
+        // Short hexadecimal numbers do: after `1a` comes `2`, after `2` `12`, and after `12` `1a`.
+        let fields = (0..22u32).map(|n| (format!("{:x}", n * 7919 % 1000), json!(n))).collect();
+        let value = Value::Object(fields);
+        assert_eq!(read(&write(&value)), value);
     }
 
     #[test]
