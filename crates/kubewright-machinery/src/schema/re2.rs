@@ -275,18 +275,19 @@ impl<'a> Translator<'a> {
                 self.copy(1);
                 return Ok(());
             }
-            if self.rest.starts_with("[:")
-                && let Some(end) = self.rest.find(":]")
+            // The colon of `[:]` does not both begin and end a name.
+            if let Some(named) = self.rest.strip_prefix("[:")
+                && let Some(end) = named.find(":]")
             {
-                let name = self.rest[2..end].trim_start_matches('^');
+                let name = named[..end].strip_prefix('^').unwrap_or(&named[..end]);
                 const NAMES: [&str; 14] = [
                     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
                     "space", "upper", "word", "xdigit",
                 ];
                 if !NAMES.contains(&name) {
-                    return Err(self.error("invalid character class range", &self.rest[..end + 2]));
+                    return Err(self.error("invalid character class range", &self.rest[..end + 4]));
                 }
-                self.copy(end + 2);
+                self.copy(end + 4);
                 first = false;
                 continue;
             }
@@ -352,6 +353,10 @@ mod tests {
             ("*a", "missing argument to repetition operator: `*`"),
             ("a**", "invalid nested repetition operator: `**`"),
             ("[z-a]", "invalid character class range: `z-a`"),
+            ("[[:^^alpha:]]", "invalid character class range: `[:^^alpha:]`"),
+            ("[[:]:]", "invalid character class range: `[:]:]`"),
+            ("[[::]]", "invalid character class range: `[::]`"),
+            ("[[:", "missing closing ]: `[[:`"),
             ("a{1001}", "invalid repeat count: `{1001}`"),
             ("\\y", "invalid escape sequence: `\\y`"),
             ("a\\", "trailing backslash at end of expression: ``"),
@@ -376,6 +381,15 @@ mod tests {
         assert!(compile("^[^a-c-]$").unwrap().is_match("d"));
         assert!(compile("^(\\$\\{[a-z]+\\})?$").unwrap().is_match("${ab}"));
         assert!(compile("^[]a]$").unwrap().is_match("]"));
+    }
+
+    #[test]
+    fn a_bracket_and_a_colon_without_a_name_mean_themselves() {
+        for (pattern, fits, not) in [("^[[:]$", "[", "]"), ("^[[:]$", ":", "[:"), ("^[a[:]]$", "a]", "a")] {
+            assert!(compile(pattern).unwrap().is_match(fits), "{pattern}");
+            assert!(!compile(pattern).unwrap().is_match(not), "{pattern}");
+        }
+        assert!(compile("^[[:^alpha:]]$").unwrap().is_match("1"));
     }
 
     #[test]
