@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+use http::Response;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kubewright::webhook::Certificates;
 use kubewright::{Action, Context, Controller, Manager, Operator, Reconciler};
@@ -82,6 +84,17 @@ async fn metrics_are_for_tokens_whose_account_may_get_them() -> Result<(), BoxEr
         "subjects": [{"kind": "ServiceAccount", "name": "scraper", "namespace": "default"}],
     });
     bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+    let role = json!({
+        "metadata": {"name": "greeted"}, "rules": [{"nonResourceURLs": ["/greeting"], "verbs": ["get"]}],
+    });
+    let roles: Api<ClusterRole> = Api::all(cluster.client());
+    roles.create(&PostParams::default(), &serde_json::from_value(role)?).await?;
+    let binding = json!({
+        "metadata": {"name": "greeted"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "greeted"},
+        "subjects": [{"kind": "ServiceAccount", "name": "stranger", "namespace": "default"}],
+    });
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
 
     let folder = std::env::temp_dir().join(format!("kubewright-metrics-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
@@ -94,6 +107,7 @@ async fn metrics_are_for_tokens_whose_account_may_get_them() -> Result<(), BoxEr
     let manager = operator()
         .manager(cluster.client_as(installed.user(), &groups))
         .metrics_address(Some(&address))
+        .endpoint("/greeting", |_| async { Response::new(Bytes::from_static(b"hello\n")) })
         .secure_metrics(Certificates::files(&folder));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(manager.run(async {
@@ -112,6 +126,9 @@ async fn metrics_are_for_tokens_whose_account_may_get_them() -> Result<(), BoxEr
     assert_eq!(ask.ask("PUT", "/metrics", Some(&scraper)).await?.0, 403);
     assert_eq!(ask.ask("GET", "/metrics", Some("made-up")).await?.0, 401);
     assert_eq!(ask.ask("GET", "/other", Some(&scraper)).await?.0, 404);
+    // What the program serves besides is for those who may get that.
+    assert_eq!(ask.ask("GET", "/greeting", Some(&scraper)).await?.0, 403);
+    assert_eq!(ask.ask("GET", "/greeting", Some(&stranger)).await?, (200, "hello\n".to_owned()));
     let _ = stop.send(());
     running.await??;
     installed.stop().await?;

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 
+use super::extra::Endpoint;
 use super::gate::{Gate, Refused};
 use super::health::Health;
 use super::metrics::Metrics;
@@ -58,12 +59,16 @@ pub(super) struct Endpoints {
     /// The filter of the logs, where this process set them up.
     pub(super) log_filter: Option<LogFilter>,
     pub(super) queues: Arc<Queues>,
+    /// What the program serves besides, where metrics are.
+    pub(super) extra: Vec<Endpoint>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Answer for Endpoints {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let extra = self.extra.iter().find(|endpoint| self.serves.metrics && endpoint.path == path);
         let (parts, body) = request.into_parts();
         let checked = |(passed, text): (bool, String)| {
             respond(if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
@@ -75,12 +80,16 @@ impl Answer for Endpoints {
             "/readyz" if self.serves.health => return checked(self.health.ready()),
             "/metrics" if self.serves.metrics => {}
             LOG_FILTER | QUEUES if debugs => {}
+            _ if extra.is_some() => {}
             _ => return respond(StatusCode::NOT_FOUND, "not found\n".into()),
         }
         if let Some(gate) = &self.gate
             && let Err(refused) = gate.admit(&parts, Timestamp::now()).await
         {
             return refuse(&refused);
+        }
+        if let Some(endpoint) = extra {
+            return endpoint.answer(Request::from_parts(parts, body)).await.map(Full::new);
         }
         match (parts.uri.path(), parts.method) {
             ("/metrics", Method::GET | Method::HEAD) => respond(StatusCode::OK, self.metrics.text()),
@@ -168,6 +177,7 @@ mod tests {
             private: private(&listener),
             log_filter: None,
             queues: Arc::default(),
+            extra: Vec::new(),
             health: Arc::default(),
             metrics: Arc::default(),
         };
@@ -198,6 +208,23 @@ mod tests {
         assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
         assert!(ask(address, "POST", "/metrics", "x").await.starts_with("HTTP/1.1 405 "));
         assert!(get(address, QUEUES).await.contains("\"controllers\": []"));
+    }
+
+    #[tokio::test]
+    async fn a_program_serves_more_where_metrics_are_and_nowhere_else() {
+        let greets = Endpoint::new("/greeting", |request: Request<Bytes>| async move {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            Response::new(Bytes::from(format!("hello {query}\n")))
+        });
+        let (address, _server) = started(|endpoints| endpoints.extra = vec![greets.clone()]).await;
+        let answer = get(address, "/greeting?name=jane").await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello name=jane\n"), "{answer}");
+        assert!(get(address, "/greeting/more").await.starts_with("HTTP/1.1 404 "));
+        let (address, _server) = started(|endpoints| {
+            (endpoints.extra, endpoints.serves.metrics) = (vec![greets], false);
+        })
+        .await;
+        assert!(get(address, "/greeting").await.starts_with("HTTP/1.1 404 "));
     }
 
     #[tokio::test]

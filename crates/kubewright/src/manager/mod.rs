@@ -4,6 +4,7 @@
 
 mod cluster;
 mod endpoints;
+mod extra;
 mod gate;
 mod health;
 pub(crate) mod metrics;
@@ -18,9 +19,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use tokio::net::TcpListener;
 
 pub use self::cluster::Cluster;
+pub(crate) use self::extra::Endpoint;
 pub(crate) use self::gate::permits as metrics_permits;
 use self::health::Health;
 pub(crate) use self::metrics::Figures;
@@ -51,6 +55,7 @@ pub struct Manager {
     metrics_address: Option<String>,
     metrics_certificates: Option<Certificates>,
     figures: Vec<Figures>,
+    extra: Vec<Endpoint>,
     health_address: Option<String>,
     leader: Option<LeaderElection>,
     webhooks: Webhooks,
@@ -100,6 +105,7 @@ impl Manager {
             metrics_address: None,
             metrics_certificates: None,
             figures: Vec::new(),
+            extra: Vec::new(),
             health_address: None,
             leader: None,
             webhooks: Webhooks::default(),
@@ -221,6 +227,33 @@ impl Manager {
     #[must_use]
     pub fn metrics(mut self, figures: impl Fn(&mut String) + Send + Sync + 'static) -> Manager {
         self.figures.push(Box::new(figures));
+        self
+    }
+
+    /// Serves something of the program's own at a path of the address of the metrics, and to whom these are: with
+    /// [`secure_metrics`](Self::secure_metrics), those who may do what they ask (`get`, `post`, ..) at that path, for which
+    /// no role is printed. Bodies of requests may have 1 MiB.
+    ///
+    /// ```no_run
+    /// # use bytes::Bytes;
+    /// # use http::Response;
+    /// # use kubewright::Manager;
+    /// # fn example(manager: Manager) -> Manager {
+    /// manager.endpoint("/version", |_| async { Response::new(Bytes::from_static(b"1.4.2\n")) })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn endpoint<F, Fut>(mut self, path: &str, answer: F) -> Manager
+    where
+        F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Response<Bytes>> + Send + 'static,
+    {
+        self.extra.push(Endpoint::new(path, answer));
+        self
+    }
+
+    pub(crate) fn endpoints(mut self, endpoints: Vec<Endpoint>) -> Manager {
+        self.extra.extend(endpoints);
         self
     }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::cluster::Place;
 use super::endpoints::{Endpoints, addresses, private};
+use super::extra::Endpoint;
 use super::gate::Gate;
 use super::health::Health;
 use super::metrics::Metrics;
@@ -159,6 +160,8 @@ impl Manager {
         unique("controllers", self.controllers.iter().map(|controller| &*controller.name))?;
         unique("runnables", self.runnables.iter().map(|runnable| &*runnable.name))?;
         unique("clusters", self.clusters.iter().map(super::Cluster::name))?;
+        unique("endpoints", self.extra.iter().map(|endpoint| &*endpoint.path))?;
+        self.extra.iter().try_for_each(Endpoint::check)?;
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::clone(&self.health));
         let (limit, to_share) = (self.rate_limit, self.kinds_to_share());
         let (client, cache, scope) = (self.client.clone(), self.cache.clone(), self.scope.clone());
@@ -169,7 +172,7 @@ impl Manager {
             watch_limits(limits, &self.name, &metrics);
         }
         let guards = Guards { warnings: Arc::default() };
-        let served = self.endpoints(&guards, &home, &health, &metrics).await?;
+        let served = self.serve_endpoints(&guards, &home, &health, &metrics).await?;
         let mut others = BTreeMap::new();
         for cluster in self.clusters {
             let (name, place) = cluster.open((limit, &metrics)).await?;
@@ -316,7 +319,7 @@ impl Manager {
 impl Manager {
     /// Serves what tells of the process. First of all: whoever asks while the caches sync gets an answer, and a taken port
     /// is known at once.
-    async fn endpoints(
+    async fn serve_endpoints(
         &self,
         guards: &Guards,
         home: &Place,
@@ -352,6 +355,7 @@ impl Manager {
                 private: private(&listener),
                 log_filter: self.log_filter.clone(),
                 queues: Arc::clone(&queues),
+                extra: self.extra.clone(),
                 health: Arc::clone(health),
                 metrics: Arc::clone(metrics),
             };

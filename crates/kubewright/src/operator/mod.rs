@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use tracing_subscriber::{Layer, Registry};
@@ -24,7 +26,9 @@ use crate::controller::Controller;
 use crate::kind::{Kind, Object};
 use crate::leader::LeaderElection;
 use crate::logs::BoxedLayer;
-use crate::manager::{Cluster, Figures, Manager, Runnable, definition_permits, metrics_permits, own_permits};
+use crate::manager::{
+    Cluster, Endpoint, Figures, Manager, Runnable, definition_permits, metrics_permits, own_permits,
+};
 use crate::sharding;
 use crate::webhook::names::Names;
 use crate::webhook::{Certificates, Conversion, Webhook, Webhooks};
@@ -47,6 +51,7 @@ pub struct Operator {
     webhooks: Webhooks,
     layers: Vec<BoxedLayer>,
     figures: Vec<Figures>,
+    endpoints: Vec<Endpoint>,
 }
 
 impl Operator {
@@ -68,6 +73,7 @@ impl Operator {
             webhooks: Webhooks::default(),
             layers: Vec::new(),
             figures: Vec::new(),
+            endpoints: Vec::new(),
         }
     }
 
@@ -188,6 +194,17 @@ impl Operator {
         self
     }
 
+    /// Serves something of the program's own where metrics are: see [`Manager::endpoint`].
+    #[must_use]
+    pub fn endpoint<F, Fut>(mut self, path: &str, answer: F) -> Operator
+    where
+        F: Fn(Request<Bytes>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Response<Bytes>> + Send + 'static,
+    {
+        self.endpoints.push(Endpoint::new(path, answer));
+        self
+    }
+
     /// Changes every request of controllers, runnables and webhooks: see [`Manager::client_options`].
     #[must_use]
     pub fn client_options(mut self, options: ClientOptions) -> Operator {
@@ -298,7 +315,7 @@ impl Operator {
         if let Some(election) = self.leader {
             manager = manager.leader_election(election);
         }
-        let manager = self.figures.into_iter().fold(manager, Manager::metrics);
+        let manager = self.figures.into_iter().fold(manager, Manager::metrics).endpoints(self.endpoints);
         let manager = self.runnables.into_iter().fold(manager, Manager::runnable);
         let mut manager = self.clusters.into_iter().fold(manager, Manager::cluster);
         if self.follow_definitions {
