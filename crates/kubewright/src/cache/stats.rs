@@ -43,9 +43,18 @@ impl Informer {
 
 impl Shared {
     pub(super) fn stats(&self, now: Instant) -> InformerStats {
-        let parts = self.parts.read();
+        // One lock at a time: who holds that of the writes takes the others.
+        let own_writes = self.pending.lock().writes.len();
+        let (connected, lag, resource_version) = {
+            let parts = self.parts.read();
+            // Of several namespaces, the one that is furthest behind.
+            (
+                parts.iter().all(|part| part.is_connected()),
+                parts.iter().map(|part| part.silence(now)).max().unwrap_or_default(),
+                parts.iter().map(|part| part.progress()).min().unwrap_or_default(),
+            )
+        };
         let store = self.store.read();
-        // Of several namespaces, the one that is furthest behind.
         InformerStats {
             objects: store.len(),
             bytes: store.bytes(),
@@ -54,10 +63,10 @@ impl Shared {
             events: self.events.load(Ordering::Relaxed),
             undecodable: self.undecodable.load(Ordering::Relaxed),
             left_out: self.share.as_ref().map_or(0, Share::left_out),
-            connected: parts.iter().all(|part| part.is_connected()),
-            lag: parts.iter().map(|part| part.silence(now)).max().unwrap_or_default(),
-            resource_version: parts.iter().map(|part| part.progress()).min().unwrap_or_default(),
-            own_writes: self.pending.lock().writes.len(),
+            connected,
+            lag,
+            resource_version,
+            own_writes,
         }
     }
 }
