@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _};
-use kubewright::cache::{Cached, Index};
+use kubewright::cache::{Cached, Index, Select};
 use kubewright::client::MergePatch;
 use kubewright::{Action, Context, Controller, Kind, Operator, RawReconciler, Reconciler, Verb};
 use kubewright_testing::{BoxError, TestCluster};
@@ -226,6 +226,41 @@ async fn a_controller_of_metadata_needs_no_type() -> TestResult {
     let _stop = run(&cluster, Controller::raw(&Kind::of::<ConfigMap>(), Heads(told)).reads::<Secret>());
     Api::<ConfigMap>::default_namespaced(cluster.client()).create(&PostParams::default(), &map("m")).await?;
     while heard.recv().await.ok_or("an answer")? != r#"default/m {"app": "x"} ["s"]"# {}
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kind_may_be_followed_by_its_metadata_alone() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let secret =
+        |name: &str| json!({"metadata": {"name": name, "labels": {"app": "x"}}, "stringData": {"k": "v"}});
+    let secrets: Api<Secret> = Api::default_namespaced(cluster.client());
+    secrets.create(&PostParams::default(), &serde_json::from_value(secret("s"))?).await?;
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let does = Does(move |_, cx: Context| {
+        let told = told.clone();
+        async move {
+            let own: Api<Secret> = Api::default_namespaced(cx.client());
+            let created = own.create(&PostParams::default(), &serde_json::from_value(secret("t"))?).await;
+            let heads = cx.list::<PartialObjectMeta<Secret>>().labels("app=x").await?;
+            let names: Vec<_> = heads.iter().filter_map(|head| head.metadata.name.clone()).collect();
+            let raw = cx.list::<Secret>().raw().await?;
+            let held = raw.iter().filter(|secret| secret.at(&["data"]).is_some()).count();
+            let error = cx.get::<Secret>(("default", "s")).await.map(|_| ()).unwrap_err();
+            if created.is_ok() {
+                let _ = told.send((names.join(" "), held, error.chain()));
+            }
+            Ok(())
+        }
+    });
+    let controller = Controller::new(does).reads::<Secret>().writes::<Secret>([Verb::Create]);
+    let operator = Operator::new("op").controller(controller).select::<Secret>(Select::all().metadata());
+    let (_stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(operator.run(cluster.client(), stopped.map(drop)));
+    Api::<ConfigMap>::default_namespaced(cluster.client()).create(&PostParams::default(), &map("m")).await?;
+    let (names, held, error) = heard.recv().await.ok_or("an answer")?;
+    assert_eq!((names.as_str(), held), ("s t", 0));
+    assert!(error.contains("nothing but its metadata is cached"), "{error}");
     Ok(())
 }
 

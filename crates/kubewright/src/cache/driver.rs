@@ -48,6 +48,17 @@ pub(super) struct Server {
     pub(super) lists: Arc<Semaphore>,
 }
 
+/// What a request asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// A watch that begins with what is there.
+    InitialEvents,
+    /// A watch of what changes.
+    Changes,
+    /// A page of a list.
+    Page,
+}
+
 /// Follows the kind until dropped.
 pub(super) async fn run(shared: Arc<Shared>, server: Server) {
     let follow = |namespace: Option<&str>| {
@@ -147,10 +158,10 @@ impl Follow<'_> {
                 Step::Stream => {
                     self.shared.begin_replace(self.part);
                     let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
-                    self.in_turn(self.stream(&mut watch, query, true)).await;
+                    self.in_turn(self.stream(&mut watch, query, Asks::InitialEvents)).await;
                 }
                 Step::Watch { from } => {
-                    self.stream(&mut watch, &format!("resourceVersion={from}"), false).await;
+                    self.stream(&mut watch, &format!("resourceVersion={from}"), Asks::Changes).await;
                 }
                 Step::Probe { from } => self.in_turn(self.probe(&mut watch, from)).await,
                 Step::Discover => self.discover(&mut watch).await,
@@ -201,23 +212,23 @@ impl Follow<'_> {
         watch.discovered(Some(true), true, Instant::now());
     }
 
-    fn request(&self, query: &str) -> Result<Request<Body>, http::Error> {
+    fn request(&self, query: &str, asks: Asks) -> Result<Request<Body>, http::Error> {
         let mut selection = self.shared.select.query();
         selection.extend(self.shared.share.as_ref().and_then(Share::query));
         let collection = self.shared.kind.collection_path(self.part.namespace.as_deref());
         Request::get(format!("{collection}?{query}{selection}"))
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, self.shared.select.accept(asks == Asks::Page))
             .header(header::ACCEPT_ENCODING, "identity")
             .body(Body::empty())
     }
 
-    async fn stream(&self, watch: &mut Watch, query: &str, streaming: bool) {
+    async fn stream(&self, watch: &mut Watch, query: &str, asks: Asks) {
         let shared = self.shared;
         let lifetime = watch.lifetime();
         let deadline = tokio::time::Instant::now() + lifetime + Duration::from_secs(15);
         let query =
             format!("watch=true&allowWatchBookmarks=true&{query}&timeoutSeconds={}", lifetime.as_secs());
-        let Some(mut body) = self.open(watch, &query, streaming).await else { return };
+        let Some(mut body) = self.open(watch, &query, asks).await else { return };
         watch.opened(Instant::now());
         self.part.set_connected(true);
         let mut lines = Lines::default();
@@ -289,7 +300,7 @@ impl Follow<'_> {
         let token = next.map_or(String::new(), |token| {
             format!("&continue={}", utf8_percent_encode(&token, NON_ALPHANUMERIC))
         });
-        let Some(body) = self.open(watch, &format!("limit={PAGE}{token}"), false).await else {
+        let Some(body) = self.open(watch, &format!("limit={PAGE}{token}"), Asks::Page).await else {
             return;
         };
         let bytes = match timeout(ANSWER, body.collect()).await {
@@ -319,7 +330,7 @@ impl Follow<'_> {
     /// it is not, or the collection's revision went back, the server was reset or restored.
     async fn probe(&self, watch: &mut Watch, from: u64) {
         let shared = self.shared;
-        let Some(body) = self.open(watch, "limit=1", false).await else { return };
+        let Some(body) = self.open(watch, "limit=1", Asks::Page).await else { return };
         let page = match timeout(ANSWER, body.collect()).await {
             Ok(Ok(body)) => parse_page(&body.to_bytes(), &shared.kind),
             _ => return watch.fail(Failure::Other, Instant::now()),
@@ -341,8 +352,8 @@ impl Follow<'_> {
     }
 
     /// Sends a request; a refusal goes to the state machine.
-    async fn open(&self, watch: &mut Watch, query: &str, streaming: bool) -> Option<Body> {
-        let request = match self.request(query) {
+    async fn open(&self, watch: &mut Watch, query: &str, asks: Asks) -> Option<Body> {
+        let request = match self.request(query, asks) {
             Ok(request) => request,
             Err(error) => {
                 tracing::error!(kind = %self.shared.kind, %error, "the request can't be built");
@@ -381,7 +392,7 @@ impl Follow<'_> {
                 share.refuse();
                 Failure::NoShards
             }
-            _ => Failure::of_status(code, &message, after, streaming),
+            _ => Failure::of_status(code, &message, after, asks == Asks::InitialEvents),
         };
         if !matches!(failure, Failure::NoStreaming | Failure::NoShards | Failure::NotServed) {
             self.log_failure(watch, &format!("{code} {message}"));

@@ -267,7 +267,10 @@ impl Cached {
         decoded.map_err(|error| DecodeError {
             kind: std::any::type_name::<K>().rsplit("::").next().unwrap_or_default().to_owned(),
             key: self.key.clone(),
-            message: error.to_string(),
+            message: match self.at(&["kind"]) {
+                Some(br#""PartialObjectMetadata""#) => "nothing but its metadata is cached".into(),
+                _ => error.to_string(),
+            },
         })
     }
 }

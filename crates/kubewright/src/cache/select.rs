@@ -34,6 +34,7 @@ pub struct Select {
     labels: Option<(String, LabelSelector)>,
     fields: Option<(String, FieldSelector)>,
     keep: Option<Arc<Keep>>,
+    metadata: bool,
     pub(crate) namespaces: Option<Namespaces>,
 }
 
@@ -100,6 +101,25 @@ impl Select {
         self
     }
 
+    /// Only the metadata of objects: the server sends nothing else, which spares it, the network and the cache the rest. They
+    /// are read raw, or as `PartialObjectMeta<K>`; to read one as its type is an error. As with
+    /// [`keeping`](Self::keeping), children of such a kind are applied again each time they are wanted.
+    ///
+    /// ```
+    /// use k8s_openapi::api::core::v1::Secret;
+    /// use kubewright::cache::Select;
+    /// use kubewright::Manager;
+    ///
+    /// # fn example(manager: Manager) -> Manager {
+    /// // Who has Secrets is of interest here; what is in them is not.
+    /// manager.select::<Secret>(Select::all().metadata())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn metadata(self) -> Select {
+        Select { metadata: true, ..self }
+    }
+
     /// Changes each object before it is kept, to leave out what nobody reads. It costs the decoding of each event.
     /// Name, namespace, uid and resourceVersion must stay. What is left out can't be compared: children of such a kind
     /// are applied again each time they are wanted.
@@ -111,6 +131,15 @@ impl Select {
     /// Whether all objects are followed.
     pub(super) fn is_all(&self) -> bool {
         self.labels.is_none() && self.fields.is_none()
+    }
+
+    /// What a request asks to be sent: a list, or objects one by one.
+    pub(super) fn accept(&self, list: bool) -> &'static str {
+        match (self.metadata, list) {
+            (false, _) => "application/json",
+            (true, true) => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            (true, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+        }
     }
 
     /// The parameters of a request; empty when all objects are followed.
@@ -165,6 +194,7 @@ impl fmt::Debug for Select {
             .field("labels", &self.labels.as_ref().map(|(text, _)| text))
             .field("fields", &self.fields.as_ref().map(|(text, _)| text))
             .field("keeping", &self.keep.is_some())
+            .field("metadata", &self.metadata)
             .finish()
     }
 }
@@ -187,6 +217,9 @@ mod tests {
             "&labelSelector=app%20in%20%28a%2Cb%29&fieldSelector=spec%2EnodeName%3Dn1"
         );
         assert_eq!(Select::all().query(), "");
+        assert_eq!([Select::all().accept(true), Select::all().accept(false)], ["application/json"; 2]);
+        assert!(Select::all().metadata().accept(true).contains("as=PartialObjectMetadataList;"));
+        assert!(Select::all().metadata().accept(false).contains("as=PartialObjectMetadata;"));
         assert!(matches!(Select::all().labels("a=(b"), Err(SelectError::Labels { .. })));
     }
 

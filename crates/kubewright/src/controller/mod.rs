@@ -29,12 +29,12 @@ pub(crate) use self::runner::Runner;
 pub use self::trigger::Trigger;
 pub(crate) use self::trigger::panic_message;
 use crate::Result;
-use crate::cache::{Cached, Index};
+use crate::cache::{Backoff, Cached, Index};
 use crate::client::{Permit, Verb};
 use crate::composite::Relations;
 use crate::context::{Context, Uses, View};
 use crate::kind::{Defined, Key, Kind, Object};
-use crate::queue::{Priority, Tenants};
+use crate::queue::{Priority, Queue, Tenants};
 use crate::rate::RateLimit;
 
 /// Brings the world in line with one object at a time.
@@ -135,6 +135,7 @@ pub struct Controller {
     pub(crate) concurrency: usize,
     pub(crate) tenants: Option<Tenants<Key>>,
     pub(crate) limit: Option<RateLimit>,
+    pub(crate) backoff: Backoff,
     pub(crate) timeout: Duration,
     pub(crate) every_replica: bool,
     pub(crate) externals: Vec<External>,
@@ -177,6 +178,7 @@ impl Controller {
             concurrency: 4,
             tenants: None,
             limit: None,
+            backoff: Queue::<Key, Reason>::BACKOFF,
             timeout: Duration::from_secs(300),
             every_replica: false,
             externals: Vec::new(),
@@ -304,6 +306,24 @@ impl Controller {
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Controller {
         self.limit = Some(limit);
+        self
+    }
+
+    /// How long an object waits after failures in a row; from 5 ms doubling up to 1000 s by default, as in client-go.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use kubewright::Controller;
+    /// use kubewright::cache::Backoff;
+    ///
+    /// # fn example(controller: Controller) -> Controller {
+    /// // What lies behind is asked no more than once a second, and not left alone for more than a minute.
+    /// controller.backoff(Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60) })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Controller {
+        self.backoff = backoff;
         self
     }
 

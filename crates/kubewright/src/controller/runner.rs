@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::{Action, Controller, External, Lead, Reason, panic_message};
-use crate::cache::{Backoff, Informer, Subscription, What};
+use crate::cache::{Informer, Subscription, What};
 use crate::context::{Context, Scoped};
 use crate::kind::Key;
 use crate::manager::metrics::{ControllerMetrics, Ended as How};
@@ -83,15 +83,7 @@ impl Runner {
         objects: Informer,
         metrics: Arc<ControllerMetrics>,
     ) -> Runner {
-        const BACKOFF: Backoff = Queue::<Key, Reason>::BACKOFF;
-        let mut queue = Queue::new(BACKOFF);
-        if let Some(tenants) = &controller.tenants {
-            queue = queue.fair_by(tenants.clone());
-        }
-        if let Some(limit) = controller.limit {
-            queue = queue.limited(limit);
-        }
-        let queue = Arc::new(SharedQueue::new(queue));
+        let queue = Arc::new(SharedQueue::new(queue_of(&controller)));
         Runner::with_queue(controller, scoped, objects, metrics, queue)
     }
 
@@ -314,7 +306,7 @@ impl Runner {
                 );
             }
             Err(error) => {
-                let retry = Queue::<Key, Reason>::BACKOFF.delay(failures + 1);
+                let retry = self.controller.backoff.delay(failures + 1);
                 tracing::error!(error = error.chain(), ?retry, "reconciliation failed");
             }
         }
@@ -339,4 +331,67 @@ impl Runner {
 /// Two writers met, or a server's state moved on between a read and a write: normal, and retried.
 fn is_conflict(error: &Error) -> bool {
     error.status().is_some_and(|status| status.code == 409)
+}
+
+/// A queue as a controller wants it.
+fn queue_of(controller: &Controller) -> Queue<Key, Reason> {
+    let mut queue = Queue::new(controller.backoff);
+    if let Some(tenants) = &controller.tenants {
+        queue = queue.fair_by(tenants.clone());
+    }
+    if let Some(limit) = controller.limit {
+        queue = queue.limited(limit);
+    }
+    queue
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+    use crate::cache::{Backoff, Cached};
+    use crate::kind::Kind;
+    use crate::queue::Tenants;
+    use crate::rate::RateLimit;
+    use crate::{RawReconciler, Result};
+
+    struct Nothing;
+
+    impl RawReconciler for Nothing {
+        async fn reconcile(&self, _: Arc<Cached>, _: &Context) -> Result<Action> {
+            Ok(Action::done())
+        }
+    }
+
+    #[test]
+    fn a_controller_says_how_long_failures_wait_whose_turn_it_is_and_how_fast() {
+        let plain = || Controller::raw(&Kind::of::<ConfigMap>(), Nothing);
+        let now = Instant::now();
+        let after_a_failure = |controller: Controller| {
+            let mut queue = queue_of(&controller);
+            let key = Key::new("n", "a");
+            queue.add(key.clone(), Priority::LIVE, Reason::Requeued, now);
+            queue.take(now).unwrap();
+            queue.done(&key, Outcome::Failed, Reason::Retried, now);
+            queue.next_timer(now).unwrap() - now
+        };
+        assert_eq!(after_a_failure(plain()), Duration::from_millis(5));
+        let hourly = Backoff { first: Duration::from_secs(3600), cap: Duration::from_secs(7200) };
+        assert_eq!(after_a_failure(plain().backoff(hourly)), Duration::from_secs(3600));
+
+        let first = |controller: Controller, turns: usize| {
+            let mut queue = queue_of(&controller);
+            for (namespace, name) in [("busy", "a"), ("busy", "b"), ("calm", "c")] {
+                queue.add(Key::new(namespace, name), Priority::LIVE, Reason::Requeued, now);
+            }
+            (0..turns)
+                .filter_map(|_| queue.take(now))
+                .map(|taken| taken.key.name().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(first(plain(), 2), ["a", "b"]);
+        assert_eq!(first(plain().fair_by(Tenants::namespaces()), 2), ["a", "c"]);
+        assert_eq!(first(plain().rate_limit(RateLimit::per_second(1).burst(2)), 3), ["a", "b"]);
+    }
 }
