@@ -13,10 +13,11 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kubewright::webhook::{
     Admission, Certificates, Conversion, FailurePolicy, Handler, Lives, Mutator, Validator, Verdict, Webhook,
 };
-use kubewright::{Kind, Operator, Permit, Verb};
+use kubewright::{Action, Context, Controller, Kind, Operator, Permit, Reconciler, Verb};
 use kubewright_testing::{BoxError, Permission, TestCluster, TestError, eventually};
 use serde_json::{Value, json};
 use time::Clock;
+use tokio::sync::{Notify, mpsc};
 
 type TestResult = Result<(), BoxError>;
 
@@ -228,6 +229,50 @@ async fn an_apply_that_creates_uses_both_of_its_rights() -> TestResult {
     let unused = cluster.permissions(operator.user()).await?.unused;
     let unused: Vec<String> = unused.iter().map(Permission::to_string).collect();
     assert_eq!(unused, ["delete configmaps"]);
+    Ok(())
+}
+
+/// Waits until it may go on, then writes what the operator's own webhook refuses.
+struct Finishes {
+    busy: Arc<Notify>,
+    go_on: Arc<Notify>,
+    told: mpsc::UnboundedSender<String>,
+}
+
+impl Reconciler for Finishes {
+    type Object = Node;
+
+    async fn reconcile(&self, _: Arc<Node>, cx: &Context) -> kubewright::Result<Action> {
+        self.busy.notify_one();
+        self.go_on.notified().await;
+        let maps: Api<ConfigMap> = Api::namespaced(cx.client(), "default");
+        let refused = maps.create(&PostParams::default(), &map("last", "deny")).await;
+        let _ = self.told.send(refused.map_or_else(|error| error.to_string(), |_| "it was not asked".into()));
+        Ok(Action::done())
+    }
+}
+
+#[tokio::test]
+async fn what_is_reconciled_within_the_grace_period_is_still_judged() -> TestResult {
+    let cluster = TestCluster::start().await?;
+    let (busy, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let finishes = Finishes { busy: Arc::clone(&busy), go_on: Arc::clone(&go_on), told };
+    let controller = Controller::new(finishes).writes::<ConfigMap>([Verb::Create]);
+    let operator = Operator::new("obeys").webhook(Webhook::validating(Obeys)).controller(controller);
+    let operator = cluster.run(operator).await?;
+    busy.notified().await;
+    let readiness = operator.readiness().clone();
+    let stopping = tokio::spawn(operator.stop());
+    eventually!(cluster, "the operator stops", !readiness.is_ready());
+    // Whatever else ends on that signal does so now: this runtime has one thread.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    go_on.notify_one();
+    let answer = heard.recv().await.ok_or("the reconciliation was cancelled")?;
+    assert!(answer.contains("denied the request: told to"), "{answer}");
+    stopping.await??;
     Ok(())
 }
 

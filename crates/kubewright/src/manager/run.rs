@@ -1,6 +1,6 @@
 //! Starting and stopping, in order: listeners, agreement with other replicas, webhooks, caches; then whatever works, each
-//! part as its caches are synced. It stops in reverse: what works, then the Lease, then the events that are still to be
-//! written.
+//! part as its caches are synced. It stops in reverse: what works, then the Lease and the webhooks, which may be asked about
+//! what is written until then, then the events that are still to be written.
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
@@ -183,6 +183,8 @@ impl Manager {
         let (recorder, events) = Recorder::new(guards.client(&home, own_permits(), None), &self.name);
         let mut events = tokio::spawn(events);
         let (stop, stopped) = watch::channel(false);
+        // Once nothing works any more, and so nothing is written any more that webhooks may be asked about.
+        let (rest, at_rest) = watch::channel(false);
         let elected = Elected::new(
             (self.leader.as_ref(), self.sharding.as_ref()),
             // What is agreed on with Leases must not wait.
@@ -218,7 +220,7 @@ impl Manager {
                 start.home.cache.share(kind, ownership);
             }
         }
-        let mut parts = Parts::default();
+        let (mut parts, mut answering) = (Parts::default(), Parts::default());
         if !self.webhooks.is_empty() {
             let listener = match self.webhook_listener {
                 Some(listener) => listener,
@@ -231,12 +233,12 @@ impl Manager {
             let scoped = |hook: &Webhook| {
                 start.scoped("a webhook", hook.uses.clone(), Vec::new(), BTreeMap::new(), None)
             };
-            let serving = self.webhooks.serve(names, listener, client, scoped, &stopped)?;
+            let serving = self.webhooks.serve(names, listener, client, scoped, &at_rest)?;
             metrics.watch_webhooks(serving.metrics);
             let is_ready = serving.is_ready;
             health.ready_check(Box::new(move || ("webhook certificates loaded".into(), is_ready())));
             for (name, task) in serving.tasks {
-                parts.start(name.into(), async move {
+                answering.start(name.into(), async move {
                     task.await;
                     Ok(())
                 });
@@ -296,6 +298,7 @@ impl Manager {
         let result = tokio::select! {
             () = shutdown => Ok(()),
             error = parts.failed(&health) => Err(error),
+            error = answering.failed(&health) => Err(error),
             _ = &mut standing => {
                 health.ended("the agreement with other replicas");
                 Err(Error::TaskEnded("the agreement with other replicas".into()))
@@ -303,11 +306,20 @@ impl Manager {
         };
         health.stopping();
         stop.send_replace(true);
+        let began = Instant::now();
         parts.drain(self.grace).await;
+        rest.send_replace(true);
         give_back.send_replace(true);
-        if !standing.is_finished() && (alone || tokio::time::timeout(RELEASE, &mut standing).await.is_err()) {
-            standing.abort();
-        }
+        // No longer than giving the Lease back may take, if the grace period is over.
+        let answers = answering.drain(self.grace.saturating_sub(began.elapsed()).max(RELEASE));
+        let release = async {
+            if !standing.is_finished()
+                && (alone || tokio::time::timeout(RELEASE, &mut standing).await.is_err())
+            {
+                standing.abort();
+            }
+        };
+        tokio::join!(answers, release);
         // Every recorder went with its part, so this ends once the last event is written.
         if tokio::time::timeout(LAST_EVENTS, &mut events).await.is_err() {
             events.abort();
