@@ -15,7 +15,9 @@ use super::conversion::{self, Converts};
 use super::metrics::PathMetrics;
 use super::review::{self, ReviewError};
 use crate::Error;
-use crate::context::{Context, Scoped};
+use crate::cache::Informer;
+use crate::client::MapperError;
+use crate::context::{Context, Scoped, View};
 use crate::queue::Reasons;
 use crate::serving::Answer;
 
@@ -23,6 +25,8 @@ use crate::serving::Answer;
 const MAX_REVIEW: usize = 7 * 1024 * 1024;
 /// A conversion may be of a whole list.
 const MAX_CONVERSION: usize = 128 * 1024 * 1024;
+/// How often a question that waits for the first list of a kind looks whether the kind is served at all.
+const LOOK: Duration = Duration::from_millis(250);
 /// API servers wait no longer for an answer.
 const MAX_TIME: Duration = Duration::from_secs(30);
 
@@ -163,7 +167,7 @@ impl Hook {
         let cx =
             Admission::new(request, |key| Context::new(Arc::clone(&self.scoped), key, Reasons::default()));
         // What it reads has to be there before it is asked.
-        cx.view().synced().await;
+        synced(cx.view()).await.map_err(Refusal::Handler)?;
         let answered = match caught(&self.handler, &cx).await {
             Ok(result) => result.map_err(Refusal::Handler)?,
             Err(message) => {
@@ -174,6 +178,18 @@ impl Hook {
         };
         tracing::debug!(review = ?cx, allowed = answered.verdict.is_allowed(), "reviewed");
         Ok(review::answer(&asked, &answered.verdict, answered.original.as_ref()))
+    }
+}
+
+/// Waits for what a webhook reads; an error at once, if nothing of the sort is served.
+async fn synced(view: &View) -> crate::Result {
+    loop {
+        if let Some(why) = view.informers().find_map(Informer::missing) {
+            return Err(MapperError::from(why).into());
+        }
+        if tokio::time::timeout(LOOK, view.synced()).await.is_ok() {
+            return Ok(());
+        }
     }
 }
 

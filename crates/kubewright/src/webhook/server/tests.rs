@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::SystemTime;
 
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
 use kubewright_pki::{Authority, ClientVerifier, Identity, ServingCertificate};
@@ -16,8 +17,10 @@ use super::super::admission::{Mutates, Raw, Validates};
 use super::super::{Handler, Mutator, Validator, Verdict};
 use super::*;
 use crate::Result;
+use crate::cache::{Cache, Scope};
 use crate::client::Mapper;
-use crate::context::{Recorder, View};
+use crate::context::Recorder;
+use crate::kind::Kind;
 use crate::serving::{Secured, serve};
 
 /// Does what the image's name says.
@@ -75,13 +78,17 @@ impl Handler for Redacts {
 fn router() -> Router {
     let service =
         tower::service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
-    let client = kube::Client::new(service, "default");
+    router_of(kube::Client::new(service, "default"), View::default())
+}
+
+/// The same with a client and what the webhooks read.
+fn router_of(client: kube::Client, view: View) -> Router {
     let (recorder, _) = Recorder::new(client.clone(), "test");
     let scoped = Arc::new(Scoped {
         manager: "test".into(),
         mapper: Mapper::new(client.clone()),
         client,
-        view: View::default(),
+        view,
         owned: Vec::new(),
         recorder,
         memory: Default::default(),
@@ -191,6 +198,26 @@ async fn what_goes_wrong_in_a_handler_is_a_failure_of_the_webhook_and_of_nothing
     ] {
         assert!(out.contains(line), "{line} is missing in:\n{out}");
     }
+}
+
+#[tokio::test]
+async fn a_question_that_takes_a_kind_that_is_not_served_fails_at_once_and_names_it() {
+    let service = tower::service_fn(|request: Request<Body>| async move {
+        let served = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[]}"#;
+        let mut response = Response::new(Body::from(served.as_bytes().to_vec()));
+        if !matches!(request.uri().path(), "/api" | "/apis") {
+            *response.status_mut() = StatusCode::NOT_FOUND;
+        }
+        let json = header::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        Ok::<_, Infallible>(response)
+    });
+    let client = kube::Client::new(service, "default");
+    let cache = Cache::new(client.clone());
+    let view = View::open(&cache, &Scope::All, &[Kind::of::<Deployment>()], &[]);
+    let router = router_of(client, view);
+    let (code, text) = ask(&router, "/validate", question("CREATE", pod("fine"), Value::Null)).await;
+    assert!(code == 500 && text.contains("there is no group \"apps\""), "{code} {text}");
 }
 
 #[tokio::test]
