@@ -271,7 +271,7 @@ impl Runner {
 
     async fn reconcile(&self, taken: Taken<Key, Reason>) -> (Outcome, Reason) {
         let started = Instant::now();
-        self.metrics.started(taken.waited);
+        let active = self.metrics.started(taken.waited);
         let failures = taken.failures;
         let cx = Context::new(Arc::clone(&self.scoped), taken.key, taken.reasons);
         let attempt = AssertUnwindSafe(tokio::time::timeout(self.controller.timeout, self.attempt(&cx)));
@@ -292,7 +292,7 @@ impl Runner {
             Err(Error::Timeout(_)) => (Outcome::Failed, How::Timeout),
             Err(_) => (Outcome::Failed, How::Error),
         };
-        self.metrics.ended(started.elapsed(), ended);
+        active.ended(started.elapsed(), ended);
         match &result {
             Ok(_) => tracing::debug!(elapsed = ?started.elapsed(), "reconciled"),
             Err(Error::Fenced(fenced)) => tracing::debug!(%fenced, "reconciliation ends with the lease"),

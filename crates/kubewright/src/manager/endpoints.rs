@@ -194,7 +194,8 @@ mod tests {
     #[tokio::test]
     async fn an_address_serves_what_it_is_for() {
         let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
-        metrics.controller("web").started(std::time::Duration::ZERO);
+        let controller = metrics.controller("web");
+        let _active = controller.started(std::time::Duration::ZERO);
         let (address, _server) = started(|endpoints| {
             (endpoints.health, endpoints.metrics) = (Arc::clone(&health), metrics);
         })

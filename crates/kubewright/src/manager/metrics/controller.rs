@@ -68,15 +68,11 @@ impl ControllerMetrics {
         ControllerMetrics { name: name.into(), ..ControllerMetrics::default() }
     }
 
-    pub(crate) fn started(&self, waited: Duration) {
+    /// A reconciliation begins, of what waited for so long. It is active until the value is dropped.
+    pub(crate) fn started(&self, waited: Duration) -> Active<'_> {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.waited.observe(waited);
-    }
-
-    pub(crate) fn ended(&self, elapsed: Duration, how: Ended) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        self.reconcile.observe(elapsed);
-        self.ended[how as usize].fetch_add(1, Ordering::Relaxed);
+        Active(self)
     }
 
     /// A key went back to its queue.
@@ -112,6 +108,24 @@ impl ControllerMetrics {
 
     fn figures(&self) -> QueueFigures {
         self.queue.get().map(|figures| figures()).unwrap_or_default()
+    }
+}
+
+/// A reconciliation under way. One that is cancelled ends without a result.
+#[must_use = "it is active until this is dropped"]
+pub(crate) struct Active<'a>(&'a ControllerMetrics);
+
+impl Active<'_> {
+    /// It ended by itself.
+    pub(crate) fn ended(self, elapsed: Duration, how: Ended) {
+        self.0.reconcile.observe(elapsed);
+        self.0.ended[how as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -279,8 +293,7 @@ mod tests {
     fn every_way_to_end_is_counted_under_its_names() {
         let metrics = ControllerMetrics::new("web");
         for how in Ended::ALL {
-            metrics.started(Duration::ZERO);
-            metrics.ended(Duration::from_millis(2), how);
+            metrics.started(Duration::ZERO).ended(Duration::from_millis(2), how);
         }
         let text = text(metrics);
         for line in [
@@ -293,6 +306,21 @@ mod tests {
             "controller_runtime_active_workers{controller=\"web\"} 0",
             "controller_runtime_reconcile_time_seconds_count{controller=\"web\"} 6",
             "# TYPE controller_runtime_reconcile_timeouts_total counter",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_reconciliation_that_is_cancelled_is_active_no_more() {
+        let metrics = ControllerMetrics::new("web");
+        let active = metrics.started(Duration::ZERO);
+        assert_eq!(metrics.active.load(Ordering::Relaxed), 1);
+        drop(active);
+        let text = text(metrics);
+        for line in [
+            "controller_runtime_active_workers{controller=\"web\"} 0",
+            "controller_runtime_reconcile_time_seconds_count{controller=\"web\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
