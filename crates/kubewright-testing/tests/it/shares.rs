@@ -1,6 +1,6 @@
 //! Replicas that ask the server for their share of the objects only, of servers that know how and of those that don't.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,13 +89,21 @@ struct Replica {
 
 impl Replica {
     fn start(client: kube::Client, who: u8, told: &mpsc::UnboundedSender<(u8, String)>) -> Replica {
-        let manager = Manager::new("op", client)
-            .namespace(Some("default"))
-            .sharding(Sharding::new("op").timing(TIMING).shard_selector())
-            .controller(Controller::new(Tells(who, told.clone())).watches::<Secret>(|_, _| {
+        Replica::sharing(client, who, told, Sharding::new("op").timing(TIMING).shard_selector())
+    }
+
+    fn sharing(
+        client: kube::Client,
+        who: u8,
+        told: &mpsc::UnboundedSender<(u8, String)>,
+        sharding: Sharding,
+    ) -> Replica {
+        let manager = Manager::new("op", client).namespace(Some("default")).sharding(sharding).controller(
+            Controller::new(Tells(who, told.clone())).watches::<Secret>(|_, _| {
                 // Whosever they are, and whether or not they are there.
                 Ok((0..OBJECTS).map(|number| Key::new("default", &format!("m{number}"))).collect())
-            }));
+            }),
+        );
         let cache = manager.cache();
         let (stop, stopped) = oneshot::channel::<()>();
         Replica { cache, stop, running: tokio::spawn(manager.run(stopped.map(drop))) }
@@ -200,4 +208,55 @@ async fn of_a_server_that_does_not_know_shards_the_rest_is_left_out() -> TestRes
 #[tokio::test]
 async fn a_server_that_refuses_shard_selectors_is_asked_without() -> TestResult {
     each_holds_and_reconciles_its_share(Knows::Refuses).await
+}
+
+#[tokio::test]
+async fn the_end_of_an_object_is_told_to_the_replica_that_owned_it_alone() -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let post = PostParams::default();
+    let secret = serde_json::from_value(json!({"metadata": {"name": "s"}}))?;
+    Api::<Secret>::default_namespaced(cluster.client()).create(&post, &secret).await?;
+    for number in 0..OBJECTS {
+        let map = json!({"metadata": {"name": format!("m{number}")}, "data": {"k": "0"}});
+        maps.create(&post, &serde_json::from_value(map)?).await?;
+    }
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let replica = |who| Replica::sharing(cluster.client(), who, &told, Sharding::new("op").timing(TIMING));
+    let _first = replica(1);
+    hear(&mut heard, (0..OBJECTS).map(|number| format!("m{number} 0")).collect()).await;
+    let _second = replica(2);
+    // Whose each is shows in who hears of a change, once two changes in a row were heard by the same.
+    let mut owners = BTreeMap::new();
+    for round in 1.. {
+        for number in 0..OBJECTS {
+            let patch = Patch::Merge(json!({"data": {"k": round.to_string()}}));
+            maps.patch(&format!("m{number}"), &PatchParams::default(), &patch).await?;
+        }
+        let wanted = (0..OBJECTS).map(|number| format!("m{number} {round}")).collect();
+        let changes = hear(&mut heard, wanted).await.into_iter();
+        let now: BTreeMap<String, u8> = changes
+            .filter_map(|(who, what)| Some((what.strip_suffix(&format!(" {round}"))?.to_owned(), who)))
+            .collect();
+        if now == owners && now.values().any(|who| *who == 2) {
+            break;
+        }
+        owners = now;
+    }
+    for number in 0..10 {
+        maps.delete(&format!("m{number}"), &DeleteParams::default()).await?;
+    }
+    for number in 10..OBJECTS {
+        let patch = Patch::Merge(json!({"data": {"k": "last"}}));
+        maps.patch(&format!("m{number}"), &PatchParams::default(), &patch).await?;
+    }
+    // Each replica is told of the ends before it is of the last changes.
+    let mut wanted: BTreeSet<String> = (0..10).map(|number| format!("m{number} is gone")).collect();
+    wanted.extend((10..OBJECTS).map(|number| format!("m{number} last")));
+    let all = hear(&mut heard, wanted).await.into_iter();
+    let gone: Vec<(String, u8)> =
+        all.filter_map(|(who, what)| Some((what.strip_suffix(" is gone")?.to_owned(), who))).collect();
+    assert_eq!(gone.len(), 10, "{gone:?}");
+    assert!(gone.iter().all(|(name, who)| owners[name] == *who), "{gone:?} of {owners:?}");
+    Ok(())
 }

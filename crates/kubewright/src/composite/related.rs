@@ -172,7 +172,7 @@ impl Relations {
     }
 
     /// Nothing relates to an object any more.
-    pub(super) fn forget(&self, key: &Key) {
+    pub(crate) fn forget(&self, key: &Key) {
         self.rules.lock().remove(key);
     }
 

@@ -21,6 +21,9 @@ struct State {
 
 /// A way to make a controller look at an object. Clones lead to the same controller.
 ///
+/// Where replicas share the objects ([`Sharding`](crate::Sharding)), an event has to reach all replicas, or the one that owns the
+/// object: it works on it, and the others leave the event alone. The same goes for replicas that elect a leader.
+///
 /// ```no_run
 /// # use kubewright::{Controller, External, Key};
 /// # fn build(controller: Controller) -> Controller {

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod day;
 mod external;
+mod gone;
 mod lead;
 mod predicate;
 mod raw;
@@ -61,6 +62,11 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Called once an object is gone, for those that keep something in memory. What must certainly be
     /// cleaned up outside of the cluster needs a finalizer: this is not called for objects that went while
     /// the operator was not running.
+    ///
+    /// Where replicas share the objects ([`Sharding`](crate::Sharding)), it is called on the replica that owned the object
+    /// and on no other; on none, if the object went while its share was on the way from one to another. For a key that
+    /// never had an object, which an event may lead to, one replica is called. An object made anew under the same key may be
+    /// another replica's, and reconciled there at the same time.
     ///
     /// # Errors
     /// As [`reconcile`](Self::reconcile).

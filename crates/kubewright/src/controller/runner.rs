@@ -1,7 +1,6 @@
 //! Runs one controller: triggers feed the queue, items become reconciliations, at most so many at once.
 //! Panics are caught, time is limited, and how each ended is logged, counted and told to the queue.
 
-use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::gone::Gone;
 use super::{Action, Controller, External, Lead, Reason, panic_message};
 use crate::cache::{Informer, Subscription, What};
 use crate::context::{Context, Scoped};
@@ -72,8 +72,8 @@ pub(crate) struct Runner {
     objects: Informer,
     queue: Arc<SharedQueue<Key, Reason>>,
     metrics: Arc<ControllerMetrics>,
-    /// Where the cache holds no more than a share: what was deleted of it, rather than moved to another replica.
-    gone: Arc<Mutex<HashSet<Key>>>,
+    /// Where replicas share the objects: what is gone, and whose it was.
+    gone: Arc<Mutex<Gone>>,
 }
 
 impl Runner {
@@ -122,7 +122,7 @@ impl Runner {
 
     /// Subscribes the triggers and, once every cache is synced, works until told to stop or the Lease is lost.
     async fn term(self: &Arc<Self>, lead: &mut Lead, stop: &mut watch::Receiver<bool>) -> Ended {
-        let subscriptions: Vec<Subscription> = self.subscribe();
+        let subscriptions: Vec<Subscription> = self.subscribe(lead.ownership.is_some());
         let name = &self.controller.name;
         let mut running = JoinSet::new();
         let synced = tokio::select! {
@@ -170,6 +170,7 @@ impl Runner {
                 // Whoever leads now must not be disturbed; what is cancelled here, its controllers do.
                 running.shutdown().await;
                 self.queue.clear();
+                *self.gone.lock() = Gone::default();
             }
         }
         tracing::info!(controller = name, ?ended, "stopped");
@@ -183,26 +184,49 @@ impl Runner {
         ownership: Option<&Arc<Ownership>>,
         running: &mut JoinSet<()>,
     ) {
+        let gone = ownership.and_then(|_| self.gone.lock().untold(&taken.key).map(Box::from));
         // Its namespace may have been left meanwhile; then it is not gone, but nobody's here.
         let share = Some(&taken.key).filter(|key| self.objects.follows(key));
         match share.and_then(|key| self.enter(key, ownership)) {
             Some(share) => {
-                running.spawn(Arc::clone(self).handle(taken, share));
+                running.spawn(Arc::clone(self).handle(taken, share, gone));
             }
             None => {
+                let external = |reason: &Reason| matches!(reason, Reason::External(_));
+                if taken.reasons.first().iter().any(external) {
+                    let (controller, object) = (&self.controller.name, &taken.key);
+                    tracing::debug!(controller, %object, "an external event is left to the object's owner");
+                }
+                self.told(&taken.key, gone);
                 self.scoped.forget(&taken.key);
+                self.controller.relations.forget(&taken.key);
                 self.queue.done(&taken.key, Outcome::Declined, Reason::Requeued);
             }
         }
     }
 
-    /// This replica's share in an object; none when it is another's. What is gone concerns whoever kept something of it.
+    /// This replica's share in an object; none when it is another's. What is gone is still whose it was, who may have kept
+    /// something of it; where nobody knows whose, its key decides, for all replicas alike.
     fn enter(&self, key: &Key, ownership: Option<&Arc<Ownership>>) -> Option<Option<Busy>> {
         let Some(ownership) = ownership else { return Some(None) };
-        match self.objects.get(key) {
-            Some(object) => ownership.enter(object.uid()).map(Some),
-            None if self.objects.is_share() && !self.gone.lock().remove(key) => None,
-            None => Some(None),
+        if let Some(object) = self.objects.get(key) {
+            return ownership.enter(object.uid()).map(Some);
+        }
+        let gone = self.gone.lock();
+        if self.objects.is_share() {
+            // Nobody else was told that it is gone, even if the slot was given away since.
+            return gone.untold(key).map(|uid| ownership.enter(uid));
+        }
+        match gone.uid(key) {
+            Some(uid) => ownership.enter(uid).map(Some),
+            None => ownership.enter(&key.to_string()).map(Some),
+        }
+    }
+
+    /// Whoever is concerned was told that the object of this uid is gone, or is no concern of this replica.
+    fn told(&self, key: &Key, gone: Option<Box<str>>) {
+        if let Some(uid) = gone {
+            self.gone.lock().tell(key, &uid);
         }
     }
 
@@ -219,7 +243,8 @@ impl Runner {
         }
     }
 
-    fn subscribe(&self) -> Vec<Subscription> {
+    /// Feeds the queue; `shares` says whether other replicas have a share in the objects.
+    fn subscribe(&self, shares: bool) -> Vec<Subscription> {
         let (queue, scoped) = (Arc::clone(&self.queue), Arc::clone(&self.scoped));
         let gone = Arc::clone(&self.gone);
         let left = self.objects.on_leave(move |left| {
@@ -233,17 +258,18 @@ impl Runner {
             let Some(informer) = view.informer(trigger.kind()) else { continue };
             let (trigger, kind) = (trigger.clone(), self.controller.kind.clone());
             let (view, queue) = (view.clone(), Arc::clone(&self.queue));
-            let gone = Some(&self.gone).filter(|_| trigger.is_itself() && self.objects.is_share()).cloned();
+            let of_objects = trigger.is_itself() && trigger.cluster().is_none();
+            let gone = Some(&self.gone).filter(|_| shares && of_objects).cloned();
             subscriptions.push(informer.subscribe(move |delta| {
-                if let Some(gone) = &gone {
-                    let key = delta.object.key();
-                    let _ = match delta.what {
-                        What::Deleted => gone.lock().insert(key.clone()),
-                        What::Added | What::Updated => gone.lock().remove(key),
-                    };
+                if let Some(gone) = gone.as_ref().filter(|_| delta.what != What::Deleted) {
+                    gone.lock().remove(delta.object.key());
                 }
                 let priority = trigger.priority_of(delta);
                 trigger.route(delta, &kind, &view, |key| {
+                    // Kept until the queue gives the key out, so only of keys that it gets.
+                    if let Some(gone) = gone.as_ref().filter(|_| delta.what == What::Deleted) {
+                        gone.lock().add(key.clone(), delta.object.uid());
+                    }
                     queue.add(key, priority, Reason::of(delta, &trigger));
                 });
             }));
@@ -251,7 +277,7 @@ impl Runner {
         subscriptions
     }
 
-    async fn handle(self: Arc<Self>, taken: Taken<Key, Reason>, share: Option<Busy>) {
+    async fn handle(self: Arc<Self>, taken: Taken<Key, Reason>, share: Option<Busy>, gone: Option<Box<str>>) {
         // What is written into the span is made only if somebody looks.
         let span = tracing::info_span!(
             "reconcile",
@@ -263,6 +289,9 @@ impl Runner {
         );
         let key = taken.key.clone();
         let (outcome, reason) = self.reconcile(taken).instrument(span).await;
+        if matches!(outcome, Outcome::Done | Outcome::GaveUp) {
+            self.told(&key, gone);
+        }
         drop(share);
         if let Some(worked) = self.queue.done(&key, outcome, reason) {
             self.metrics.worked(worked);
