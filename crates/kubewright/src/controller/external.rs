@@ -1,6 +1,7 @@
 //! Events that come from outside of the cluster: a webhook of another system, a timer, a message. They enter
 //! a controller's queue like any other, and may be sent before it runs and while it stands by.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,13 +11,45 @@ use super::Reason;
 use crate::kind::Key;
 use crate::queue::{Priority, SharedQueue};
 
-/// Keys kept for a controller that doesn't run yet; more are dropped and the oldest go first.
+/// Keys kept for a controller that doesn't run yet. When there are more, the one that has waited longest is dropped.
 const WAITING: usize = 65_536;
+/// Reasons kept of each; a reconciler is told no more of them.
+const REASONS: usize = 8;
 
 #[derive(Default)]
 struct State {
     queue: Option<Arc<SharedQueue<Key, Reason>>>,
-    waiting: Vec<(Key, Priority, String)>,
+    waiting: HashMap<Key, Waiting>,
+    /// The keys that wait, the first of them longest.
+    order: VecDeque<Key>,
+}
+
+/// What waits for a controller, of one key.
+struct Waiting {
+    /// The highest of its events.
+    priority: Priority,
+    /// The first few distinct ones.
+    reasons: Vec<String>,
+}
+
+impl State {
+    fn wait(&mut self, key: Key, priority: Priority, why: &str) {
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            waiting.priority = waiting.priority.max(priority);
+            if waiting.reasons.len() < REASONS && !waiting.reasons.iter().any(|known| known == why) {
+                waiting.reasons.push(why.to_owned());
+            }
+            return;
+        }
+        if self.waiting.len() >= WAITING
+            && let Some(dropped) = self.order.pop_front()
+        {
+            self.waiting.remove(&dropped);
+            tracing::warn!(object = %dropped, "too many events wait for a controller that doesn't run");
+        }
+        self.order.push_back(key.clone());
+        self.waiting.insert(key, Waiting { priority, reasons: vec![why.to_owned()] });
+    }
 }
 
 /// A way to make a controller look at an object. Clones lead to the same controller.
@@ -59,22 +92,24 @@ impl External {
         self
     }
 
-    /// Has an object reconciled, as soon as its controller runs; `why` is told to the reconciler. Never waits.
+    /// Has an object reconciled, as soon as its controller runs; `why` is told to the reconciler. Never waits. For a controller
+    /// that doesn't run yet, the latest 65,536 objects are kept.
     pub fn trigger(&self, key: Key, why: &str) {
         let mut state = self.state.lock();
         match &state.queue {
             Some(queue) => queue.add(key, self.priority, Reason::External(why.to_owned())),
-            None if state.waiting.len() < WAITING => state.waiting.push((key, self.priority, why.to_owned())),
-            None => {
-                tracing::warn!(object = %key, why, "too many events wait for a controller that doesn't run")
-            }
+            None => state.wait(key, self.priority, why),
         }
     }
 
     pub(crate) fn connect(&self, queue: &Arc<SharedQueue<Key, Reason>>) {
         let mut state = self.state.lock();
-        for (key, priority, why) in std::mem::take(&mut state.waiting) {
-            queue.add(key, priority, Reason::External(why));
+        let mut waiting = std::mem::take(&mut state.waiting);
+        for key in std::mem::take(&mut state.order) {
+            let Some(Waiting { priority, reasons }) = waiting.remove(&key) else { continue };
+            for why in reasons {
+                queue.add(key.clone(), priority, Reason::External(why));
+            }
         }
         state.queue = Some(Arc::clone(queue));
     }
@@ -95,11 +130,44 @@ mod tests {
     use super::*;
     use crate::queue::Queue;
 
+    fn queue() -> Arc<SharedQueue<Key, Reason>> {
+        Arc::new(SharedQueue::new(Queue::new(Queue::<Key, Reason>::BACKOFF)))
+    }
+
+    #[tokio::test]
+    async fn an_object_waits_once_with_its_reasons_and_as_urgently_as_any_of_them() {
+        let external = External::new();
+        external.trigger("a".into(), "ordered");
+        let urgent = external.clone().priority(Priority(5));
+        (0..1000).for_each(|_| urgent.trigger("b".into(), "paid"));
+        external.trigger("b".into(), "shipped");
+        assert_eq!(external.state.lock().order, [Key::from("a"), Key::from("b")]);
+        let queue = queue();
+        external.connect(&queue);
+        let first = queue.take().await;
+        let reasons = ["paid", "shipped"].map(|why| Reason::External(why.into()));
+        assert_eq!(
+            (first.key.name(), first.priority, first.reasons.first()),
+            ("b", Priority(5), &reasons[..])
+        );
+        assert_eq!((first.reasons.count(), queue.take().await.key.name()), (2, "a"));
+    }
+
+    #[tokio::test]
+    async fn of_too_many_objects_the_one_that_has_waited_longest_goes() {
+        let external = External::new();
+        (0..=WAITING).for_each(|number| external.trigger(Key::new("n", &number.to_string()), "paid"));
+        let queue = queue();
+        external.connect(&queue);
+        assert_eq!(queue.read(|queue, _| queue.depth()), WAITING);
+        assert_eq!(queue.take().await.key.name(), "1");
+    }
+
     #[tokio::test]
     async fn what_is_sent_before_the_controller_runs_is_kept() {
         let external = External::new();
         external.trigger("a".into(), "paid");
-        let queue = Arc::new(SharedQueue::new(Queue::new(Queue::<Key, Reason>::BACKOFF)));
+        let queue = queue();
         external.connect(&queue);
         external.clone().trigger("b".into(), "refunded");
         let (first, second) = (queue.take().await, queue.take().await);
