@@ -31,6 +31,7 @@
 //! an answer that depends on another request, or a write to the cluster that the webhook did not declare.
 
 mod admission;
+mod bodies;
 pub(crate) mod certificates;
 mod configuration;
 mod conversion;

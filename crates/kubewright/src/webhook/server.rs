@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::admission::{Admission, Erased, caught};
+use super::bodies::{Bodies, BodyError, Held};
 use super::conversion::{self, Converts};
 use super::metrics::PathMetrics;
 use super::review::{self, ReviewError};
@@ -25,6 +26,8 @@ use crate::serving::Answer;
 const MAX_REVIEW: usize = 7 * 1024 * 1024;
 /// A conversion may be of a whole list.
 const MAX_CONVERSION: usize = 128 * 1024 * 1024;
+/// What takes longer to convert than the runtime's other tasks should wait.
+const LARGE: usize = 64 * 1024;
 /// How often a question that waits for the first list of a kind looks whether the kind is served at all.
 const LOOK: Duration = Duration::from_millis(250);
 /// API servers wait no longer for an answer.
@@ -46,6 +49,7 @@ pub(super) enum Route {
 #[derive(Default)]
 pub(super) struct Router {
     pub(super) routes: HashMap<String, (Route, Arc<PathMetrics>)>,
+    bodies: Bodies,
 }
 
 /// Why there is no verdict. The texts are for whoever calls: the API server tells them to its client.
@@ -57,10 +61,8 @@ enum Refusal {
     Method,
     #[error("expected a body of application/json")]
     ContentType,
-    #[error("the body is longer than {0} bytes")]
-    TooLarge(usize),
-    #[error("the body could not be read: {0}")]
-    Broken(String),
+    #[error("{}", text(.0))]
+    Body(BodyError),
     #[error(transparent)]
     Review(ReviewError),
     #[error("{0}")]
@@ -79,8 +81,10 @@ impl Refusal {
             Refusal::NoRoute => StatusCode::NOT_FOUND,
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::Broken(_) | Refusal::Review(_) | Refusal::Conversion(_) => StatusCode::BAD_REQUEST,
+            Refusal::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Body(BodyError::Broken(_)) | Refusal::Review(_) | Refusal::Conversion(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Refusal::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Handler(_) | Refusal::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -100,7 +104,7 @@ impl Router {
         let _in_flight = metrics.entered();
         let began = Instant::now();
         let limit = time_limit(request.uri().query());
-        let result = match tokio::time::timeout(limit, route.answer(request, metrics)).await {
+        let result = match tokio::time::timeout(limit, route.answer(request, &self.bodies, metrics)).await {
             Ok(result) => result,
             Err(_) => Err(Refusal::Timeout(limit)),
         };
@@ -130,7 +134,12 @@ impl Answer for Router {
 }
 
 impl Route {
-    async fn answer<B>(&self, request: Request<B>, metrics: &PathMetrics) -> Result<Vec<u8>, Refusal>
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        bodies: &Bodies,
+        metrics: &PathMetrics,
+    ) -> Result<Vec<u8>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -145,13 +154,12 @@ impl Route {
         }
         match self {
             Route::Admission(hook) => {
-                let body = read(request.into_body(), MAX_REVIEW).await?;
-                hook.answer(&body, metrics).await
+                let body = bodies.read(request.into_body(), MAX_REVIEW).await.map_err(Refusal::Body)?;
+                hook.answer(body.bytes(), metrics).await
             }
             Route::Conversion(conversions) => {
-                let body = read(request.into_body(), MAX_CONVERSION).await?;
-                let (answer, panicked) =
-                    conversion::review(conversions, &body).map_err(Refusal::Conversion)?;
+                let body = bodies.read(request.into_body(), MAX_CONVERSION).await.map_err(Refusal::Body)?;
+                let (answer, panicked) = convert(conversions, body).await?;
                 if panicked {
                     metrics.panicked();
                 }
@@ -193,16 +201,23 @@ async fn synced(view: &View) -> crate::Result {
     }
 }
 
-async fn read<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let collected = Limited::new(body, limit).collect().await;
-    collected.map(|body| body.to_bytes()).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-        Some(_) => Refusal::TooLarge(limit),
-        None => Refusal::Broken(error.to_string()),
-    })
+/// The answer to a conversion review, and whether something panicked. A large one is not to hold up the runtime's thread.
+async fn convert(conversions: &[Arc<dyn Converts>], body: Held) -> Result<(Vec<u8>, bool), Refusal> {
+    if body.bytes().len() <= LARGE {
+        return conversion::review(conversions, body.bytes()).map_err(Refusal::Conversion);
+    }
+    let conversions = conversions.to_vec();
+    // It goes on, and the body keeps its room, even if nobody waits for the answer any more.
+    let review = tokio::task::spawn_blocking(move || conversion::review(&conversions, body.bytes()));
+    review.await.map_err(|_| Refusal::Panicked)?.map_err(Refusal::Conversion)
+}
+
+/// An error with its cause.
+fn text(error: &BodyError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 /// What the caller says it will wait (`?timeout=10s`), within bounds.

@@ -1,19 +1,25 @@
 //! Questions of API servers, good and bad ones, put to handlers without a socket; and one over TLS.
 
 use std::convert::Infallible;
+use std::sync::LazyLock;
+use std::thread::ThreadId;
 use std::time::SystemTime;
 
+use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::client::Body;
 use kubewright_pki::{Authority, ClientVerifier, Identity, ServingCertificate};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::admission::{Mutates, Raw, Validates};
+use super::super::names::Names;
 use super::super::{Handler, Mutator, Validator, Verdict};
 use super::*;
 use crate::Result;
@@ -250,6 +256,42 @@ async fn objects_of_any_depth_are_answered_without_a_crash() {
             assert!(matches!(code, 200 | 400 | 500), "{path} at {depth}: {code}");
         }
     }
+}
+
+/// Notes on which thread it is asked to convert.
+#[derive(Default)]
+struct Notes(Mutex<Vec<ThreadId>>);
+
+impl Converts for Notes {
+    fn kind(&self) -> &Kind {
+        static POD: LazyLock<Kind> = LazyLock::new(Kind::of::<Pod>);
+        &POD
+    }
+
+    fn definition(&self, _: &Names) -> Result<CustomResourceDefinition> {
+        Err(Error::other("pods have none"))
+    }
+
+    fn convert(&self, object: Value, _: &str) -> Result<Value, String> {
+        self.0.lock().push(std::thread::current().id());
+        Ok(object)
+    }
+}
+
+#[tokio::test]
+async fn a_large_conversion_does_not_hold_up_the_thread_of_the_runtime() {
+    let mut router = router();
+    let notes = Arc::new(Notes::default());
+    let route = Route::Conversion(vec![Arc::clone(&notes) as Arc<dyn Converts>]);
+    router.routes.insert("/convert".into(), (route, Arc::new(PathMetrics::new("/convert"))));
+    for length in [1, LARGE] {
+        let review = json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "request": {
+            "uid": "u", "desiredAPIVersion": "v1", "objects": [pod(&"x".repeat(length))]}});
+        let (code, text) = ask(&router, "/convert", review.to_string()).await;
+        assert!(code == 200 && text.contains("\"status\":\"Success\""), "{text}");
+    }
+    let here = std::thread::current().id();
+    assert_eq!(notes.0.lock().iter().map(|thread| *thread == here).collect::<Vec<_>>(), [true, false]);
 }
 
 #[test]
