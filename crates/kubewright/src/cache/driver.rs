@@ -4,6 +4,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,6 +48,9 @@ pub(super) struct Server {
     pub(super) mapper: Mapper,
     pub(super) lists: Arc<Semaphore>,
 }
+
+/// Failures in a row from one warning to the next: about five minutes of them.
+const WARNING: u32 = 30;
 
 /// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,6 +157,7 @@ impl Follow<'_> {
     async fn run(&self) {
         let mut watch = Watch::new(Jitter::random());
         loop {
+            let before = watch.failures();
             match watch.step(Instant::now()) {
                 Step::Pause(until) => tokio::time::sleep_until(until.into()).await,
                 Step::Stream => {
@@ -173,6 +178,9 @@ impl Follow<'_> {
                 }
             }
             self.part.set_connected(false);
+            if watch.failures() > before {
+                self.shared.failures.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -225,16 +233,17 @@ impl Follow<'_> {
     async fn stream(&self, watch: &mut Watch, query: &str, asks: Asks) {
         let shared = self.shared;
         let lifetime = watch.lifetime();
-        let deadline = tokio::time::Instant::now() + lifetime + Duration::from_secs(15);
         let query =
             format!("watch=true&allowWatchBookmarks=true&{query}&timeoutSeconds={}", lifetime.as_secs());
         let Some(mut body) = self.open(watch, &query, asks).await else { return };
-        watch.opened(Instant::now());
+        let opened = Instant::now();
+        watch.opened(opened);
+        self.part.heard(opened);
         self.part.set_connected(true);
         let mut lines = Lines::default();
         let mut taken_in = 0;
         loop {
-            let chunk: Bytes = match timeout_at(deadline, body.frame()).await {
+            let chunk: Bytes = match timeout_at(watch.deadline(Instant::now()).into(), body.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(chunk) => chunk,
                     Err(_) => continue,
@@ -245,8 +254,8 @@ impl Follow<'_> {
                     return watch.fail(Failure::Other, Instant::now());
                 }
                 Err(_) => {
-                    tracing::warn!(kind = %shared.kind, "the watch outlived its time; reconnecting");
-                    return watch.fail(Failure::Other, Instant::now());
+                    tracing::warn!(kind = %shared.kind, "the watch outlived its time or fell silent; reconnecting");
+                    return watch.overdue(Instant::now());
                 }
             };
             taken_in += chunk.len();
@@ -266,8 +275,12 @@ impl Follow<'_> {
                 };
                 let effect = watch.frame(&frame, now);
                 match frame {
-                    Frame::Put(object) | Frame::Delete(object) => {
+                    Frame::Put(object) => {
                         batch.extend(shared.keep(object).map(|object| (effect, Some(object))));
+                    }
+                    // Whatever is kept of it, it is gone.
+                    Frame::Delete(object) => {
+                        batch.extend(shared.shares(&object).then_some((effect, Some(object))));
                     }
                     Frame::Undecodable(error) => shared.note_undecodable(&error),
                     Frame::Error { code, message } => {
@@ -401,10 +414,10 @@ impl Follow<'_> {
         None
     }
 
-    /// The first failure in a row is worth a warning; the rest would only repeat it.
+    /// The first failure in a row is worth a warning, and another one every few minutes; the rest would only repeat it.
     fn log_failure(&self, watch: &Watch, problem: &str) {
         let (kind, scope) = (&self.shared.kind, self.part.namespace.as_deref().unwrap_or("all namespaces"));
-        if watch.failures() == 0 {
+        if watch.failures().is_multiple_of(WARNING) {
             tracing::warn!(%kind, scope, problem, "watching fails; trying again");
         } else {
             tracing::debug!(%kind, scope, problem, "watching still fails");

@@ -1,6 +1,7 @@
 //! One kind and scope in the cache: the store, who follows its changes, and which of this process's own
 //! writes it has yet to show. The driver applies what the server sent; nothing here does requests.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use super::cold::Codec;
 use super::index::Index;
 use super::memory::Budget;
 use super::object::{Cached, DecodeError};
@@ -100,7 +100,11 @@ pub(crate) struct Shared {
     pub(super) relists: AtomicU64,
     pub(super) events: AtomicU64,
     pub(super) undecodable: AtomicU64,
+    pub(super) failures: AtomicU64,
 }
+
+/// Objects that are handed to a new subscriber between two looks at the store.
+const AT_A_TIME: usize = 64;
 
 /// A handle on the informer of one kind and scope. Clones share it; it stops with the last of them.
 #[derive(Clone)]
@@ -151,6 +155,7 @@ impl fmt::Debug for Informer {
 impl Informer {
     pub(super) fn start(server: driver::Server, shared: Shared) -> Informer {
         let shared = Arc::new(shared);
+        shared.budget.join(&shared);
         let task = tokio::spawn(driver::run(Arc::clone(&shared), server)).abort_handle();
         Informer(Arc::new(Running { shared, task }))
     }
@@ -256,10 +261,16 @@ impl Informer {
     pub fn subscribe(&self, callback: impl Fn(&Delta) + Send + Sync + 'static) -> Subscription {
         let shared = &self.0.shared;
         let id = shared.next_subscriber.fetch_add(1, Ordering::Relaxed);
+        // Nothing changes meanwhile: changes are told under this lock.
         let mut subscribers = shared.subscribers.lock();
-        let objects: Vec<Arc<Cached>> = shared.store.read().iter().collect();
-        for object in objects {
-            tell(&callback, &Delta { what: What::Added, object, before: None, initial: true });
+        let mut next = Some(0);
+        while let Some(from) = next {
+            // A few at a time, as those that are compressed are not for the whole of it.
+            let objects;
+            (objects, next) = shared.store.read().from(from, AT_A_TIME);
+            for object in objects {
+                tell(&callback, &Delta { what: What::Added, object, before: None, initial: true });
+            }
         }
         subscribers.push((id, Box::new(callback)));
         Subscription { id, informer: self.clone() }
@@ -316,6 +327,7 @@ impl Shared {
             relists: AtomicU64::new(0),
             events: AtomicU64::new(0),
             undecodable: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -350,7 +362,19 @@ impl Shared {
     /// Whether a write up to this number (to one key, or to any) is not shown yet.
     fn is_behind(&self, key: Option<&Key>, up_to: u64) -> bool {
         let mut pending = self.pending.lock();
-        let mut unseen = std::collections::HashSet::new();
+        self.forget_shown(&mut pending);
+        pending
+            .writes
+            .iter()
+            .any(|(wrote, number, _)| *number <= up_to && key.is_none_or(|key| *key == wrote.key))
+    }
+
+    /// Forgets the writes that are shown, but for those behind one to the same key that is not.
+    fn forget_shown(&self, pending: &mut Pending) {
+        if pending.writes.is_empty() {
+            return;
+        }
+        let mut unseen = HashSet::new();
         pending.writes.retain(|(wrote, _, _)| {
             let keep = unseen.contains(&wrote.key) || !self.shows(wrote);
             if keep {
@@ -358,10 +382,6 @@ impl Shared {
             }
             keep
         });
-        pending
-            .writes
-            .iter()
-            .any(|(wrote, number, _)| *number <= up_to && key.is_none_or(|key| *key == wrote.key))
     }
 
     fn shows(&self, wrote: &Wrote) -> bool {
@@ -449,6 +469,8 @@ impl Shared {
             part.listed().notify_waiters();
             self.settle();
         }
+        // Whoever writes may never read.
+        self.forget_shown(&mut self.pending.lock());
         self.events.fetch_add(events.len() as u64, Ordering::Relaxed);
         for event in &events {
             for (_, callback) in subscribers.iter() {
@@ -459,37 +481,30 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
-    /// Compresses what was read least recently, if the caches together hold too much.
-    fn make_room(&self) {
-        if self.budget.excess() == 0 {
-            return;
+    /// Whether an object that the server sent is in this replica's share.
+    pub(super) fn shares(&self, object: &Cached) -> bool {
+        let Some(share) = self.share.as_ref().filter(|share| !share.takes(object)) else { return true };
+        if share.leave_out() {
+            tracing::info!(kind = %self.kind, "the server does not select by shard; it is done here");
         }
-        // Learning takes long; readers go on meanwhile.
-        let examples = {
-            let store = self.store.read();
-            store.examples().map(|examples| (examples, store.len()))
-        };
-        let codec = examples.map(|(examples, len)| Codec::learn(&examples, len));
-        let mut store = self.store.write();
-        match codec {
-            Some(Ok(codec)) => store.compress_with(codec),
-            Some(Err(error)) => tracing::warn!(kind = %self.kind, %error, "objects can't be compressed"),
-            None => {}
-        }
-        let hot = store.hot_bytes();
-        store.freeze(self.budget.excess());
-        self.budget.changed(hot, store.hot_bytes());
+        false
     }
 
-    /// The object as this cache keeps it; one that can't be kept is noted.
+    /// The object as this cache keeps it. One that can't be kept is noted; its last state stays, as it is not gone.
     pub(super) fn keep(&self, object: Cached) -> Option<Cached> {
-        if let Some(share) = self.share.as_ref().filter(|share| !share.takes(&object)) {
-            if share.leave_out() {
-                tracing::info!(kind = %self.kind, "the server does not select by shard; it is done here");
-            }
+        if !self.shares(&object) {
             return None;
         }
-        self.select.keep(object, &self.kind).map_err(|error| self.note_undecodable(&error)).ok()
+        if self.select.keeps_whole() {
+            return Some(object);
+        }
+        let key = object.key().clone();
+        let kept = self.select.keep(object, &self.kind);
+        kept.map_err(|error| {
+            self.note_undecodable(&error);
+            self.store.write().touch(&key);
+        })
+        .ok()
     }
 
     /// Whether an object of the server is newer than a revision, or cached as it is.

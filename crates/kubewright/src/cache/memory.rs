@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::informer::Shared;
 use super::object::Cached;
 
 /// How much memory a cache may take, over all its kinds.
@@ -33,10 +34,11 @@ impl Default for Memory {
 }
 
 /// What the stores of a cache share.
-#[derive(Debug)]
 pub(crate) struct Budget {
     limit: Option<usize>,
     raw: AtomicUsize,
+    /// Those whose uncompressed bytes are counted.
+    members: Mutex<Vec<Weak<Shared>>>,
     pub(crate) decoded: Arc<Decoded>,
 }
 
@@ -44,7 +46,24 @@ impl Budget {
     pub(crate) fn new(memory: Memory) -> Budget {
         let decoded =
             Decoded { limit: memory.decoded, ring: Mutex::new(Ring { entries: VecDeque::new(), used: 0 }) };
-        Budget { limit: memory.raw, raw: AtomicUsize::new(0), decoded: Arc::new(decoded) }
+        Budget {
+            limit: memory.raw,
+            raw: AtomicUsize::new(0),
+            members: Mutex::default(),
+            decoded: Arc::new(decoded),
+        }
+    }
+
+    /// Another one holds objects from now on.
+    pub(super) fn join(&self, member: &Arc<Shared>) {
+        let mut members = self.members.lock();
+        members.retain(|member| member.strong_count() > 0);
+        members.push(Arc::downgrade(member));
+    }
+
+    /// Those who hold objects.
+    pub(super) fn members(&self) -> Vec<Arc<Shared>> {
+        self.members.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A store holds another number of uncompressed bytes than before.

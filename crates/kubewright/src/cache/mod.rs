@@ -18,6 +18,7 @@ mod namespaces;
 mod object;
 mod owner;
 mod part;
+mod room;
 mod select;
 mod share;
 mod stats;

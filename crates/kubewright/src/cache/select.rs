@@ -170,6 +170,11 @@ impl Select {
             && self.fields.as_ref().is_none_or(fields)
     }
 
+    /// Whether objects are kept as they come.
+    pub(super) fn keeps_whole(&self) -> bool {
+        self.keep.is_none()
+    }
+
     /// The object as it is kept.
     pub(super) fn keep(&self, object: Cached, kind: &Kind) -> Result<Cached, DecodeError> {
         let Some(keep) = &self.keep else { return Ok(object) };

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use super::informer::{Informer, Shared};
 use super::share::Share;
 
+/// A cache that is cut off for longer is not taken for ready: its watch could have been resumed many times over.
+const STALE: Duration = Duration::from_secs(300);
+
 /// Figures of an informer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InformerStats {
@@ -21,6 +24,8 @@ pub struct InformerStats {
     pub events: u64,
     /// Objects that could not be read.
     pub undecodable: u64,
+    /// Requests that failed, and watches that were cut off.
+    pub failures: u64,
     /// Objects of other replicas' shares that the server sent all the same.
     pub left_out: u64,
     /// Whether the watch is open: while it is not, the cache grows stale.
@@ -34,10 +39,38 @@ pub struct InformerStats {
     pub own_writes: usize,
 }
 
+impl InformerStats {
+    /// The figures of two informers together: of one kind in several scopes or versions.
+    #[must_use]
+    pub(crate) fn and(self, other: InformerStats) -> InformerStats {
+        InformerStats {
+            objects: self.objects + other.objects,
+            bytes: self.bytes + other.bytes,
+            hot_bytes: self.hot_bytes + other.hot_bytes,
+            relists: self.relists + other.relists,
+            events: self.events + other.events,
+            undecodable: self.undecodable + other.undecodable,
+            failures: self.failures + other.failures,
+            left_out: self.left_out + other.left_out,
+            connected: self.connected && other.connected,
+            lag: self.lag.max(other.lag),
+            resource_version: self.resource_version.min(other.resource_version),
+            own_writes: self.own_writes + other.own_writes,
+        }
+    }
+}
+
 impl Informer {
     /// What it holds now, what it did so far, and how far it may be behind.
     pub fn stats(&self) -> InformerStats {
         self.0.shared.stats(Instant::now())
+    }
+
+    /// How long it has been cut off from the server without hearing of it, where that is too long for what it holds to be
+    /// taken for true.
+    pub(crate) fn cut_off(&self, now: Instant) -> Option<Duration> {
+        let stats = self.0.shared.stats(now);
+        (!stats.connected && stats.lag > STALE).then_some(stats.lag)
     }
 }
 
@@ -62,6 +95,7 @@ impl Shared {
             relists: self.relists.load(Ordering::Relaxed),
             events: self.events.load(Ordering::Relaxed),
             undecodable: self.undecodable.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
             left_out: self.share.as_ref().map_or(0, Share::left_out),
             connected,
             lag,

@@ -210,6 +210,24 @@ impl Store {
         self.slots.iter().flatten().filter_map(Slot::object)
     }
 
+    /// Some objects, in the order of their places, from this place on, and where the rest begins. Does not count as reading
+    /// them.
+    pub(crate) fn from(&self, place: usize, most: usize) -> (Vec<Arc<Cached>>, Option<usize>) {
+        let rest = self.slots.get(place..).unwrap_or_default();
+        let part = &rest[..rest.len().min(most)];
+        let next = (part.len() < rest.len()).then_some(place + part.len());
+        (part.iter().flatten().filter_map(Slot::peek).collect(), next)
+    }
+
+    /// An object is there as it was: the replacement that is under way does not take it away.
+    pub(crate) fn touch(&mut self, key: &Key) {
+        let place = self.place(key);
+        let slot = place.and_then(|place| self.slots.get_mut(place as usize)?.as_mut());
+        if let Some(slot) = slot {
+            slot.round = self.round;
+        }
+    }
+
     /// Every key, in no order; reads no object.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.slots.iter().flatten().map(|slot| &slot.key)
@@ -482,6 +500,27 @@ mod tests {
         assert_eq!(store.indexed("spec.nodeName", "n0").unwrap().count(), 35);
         assert_eq!(store.remove(&Key::new("n", "p8")).unwrap().uid(), "u-p8");
         assert_eq!(store.len(), 99);
+    }
+
+    #[test]
+    fn a_walk_through_all_objects_takes_a_few_at_a_time_and_counts_as_no_read() {
+        let mut store = Store::default();
+        for number in 0..40 {
+            store.put(pod(&format!("p{number}"), number + 1, "o", "n"));
+        }
+        store.remove(&Key::new("n", "p3"));
+        store.compress_with(Codec::learn(&[], 0).unwrap());
+        store.freeze(usize::MAX);
+        let (mut seen, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            let objects;
+            (objects, next) = store.from(from, 16);
+            assert!(objects.len() <= 16);
+            seen.extend(objects.iter().map(|object| object.resource_version()));
+        }
+        assert_eq!(seen, (1..=40).filter(|version| *version != 4).collect::<Vec<u64>>());
+        store.keep_thawed();
+        assert_eq!(store.hot_bytes(), 0);
     }
 
     #[test]

@@ -23,6 +23,13 @@ use super::frame::Frame;
 const RELIST_AFTER: u32 = 6;
 /// The first relist after an expiry begins within this time.
 const SPREAD: Duration = Duration::from_millis(500);
+/// How much later than it was asked to a watch may end.
+const LATE: Duration = Duration::from_secs(15);
+/// Servers that send bookmarks do so about once a minute: a watch that had them and says nothing for so long is not one any
+/// more, whatever its connection says.
+const SILENCE: Duration = Duration::from_secs(200);
+/// The longest that a server's word about when to come back is kept to: a cache that is let stand for an hour is of no use.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// A stream that lived this long was healthy.
 const HEALTHY: Duration = Duration::from_secs(5);
 
@@ -119,6 +126,9 @@ pub struct Watch {
     streaming: bool,
     opened: Option<Instant>,
     lifetime: Duration,
+    heard: Option<Instant>,
+    /// The server sends bookmarks on this watch.
+    bookmarks: bool,
     suspect: bool,
     jitter: Jitter,
 }
@@ -135,6 +145,8 @@ impl Watch {
             streaming: true,
             opened: None,
             lifetime: Duration::ZERO,
+            heard: None,
+            bookmarks: false,
             suspect: false,
             jitter,
         }
@@ -198,11 +210,30 @@ impl Watch {
     /// The server accepted the watch.
     pub fn opened(&mut self, now: Instant) {
         self.opened = Some(now);
+        self.heard = Some(now);
+        self.bookmarks = false;
+    }
+
+    /// When the open watch is to be given up unless something comes before.
+    pub fn deadline(&self, now: Instant) -> Instant {
+        let end = self.opened.unwrap_or(now) + self.lifetime + LATE;
+        match self.heard {
+            Some(heard) if self.bookmarks => end.min(heard + SILENCE),
+            _ => end,
+        }
+    }
+
+    /// The [`deadline`](Self::deadline) has passed.
+    pub fn overdue(&mut self, now: Instant) {
+        let outlived = self.opened.is_some_and(|opened| now >= opened + self.lifetime);
+        let endless = self.state == WatchState::Streaming && outlived;
+        self.fail(if endless { Failure::NoStreaming } else { Failure::Other }, now);
     }
 
     /// A frame arrived.
     pub fn frame(&mut self, frame: &Frame, now: Instant) -> Effect {
         let initial = self.state == WatchState::Streaming;
+        self.heard = Some(now);
         if self.opened.is_some_and(|opened| now.saturating_duration_since(opened) >= HEALTHY) {
             self.failures = 0;
         }
@@ -216,6 +247,7 @@ impl Watch {
                 Effect::Delete
             }
             Frame::Bookmark { resource_version, initial_end } => {
+                self.bookmarks |= !initial_end;
                 if initial && !initial_end {
                     return Effect::Skip;
                 }
@@ -258,6 +290,9 @@ impl Watch {
         if matches!(self.state, WatchState::Watching { .. }) && lived >= HEALTHY {
             self.failures = 0;
             self.suspect = !on_time;
+        } else if self.state == WatchState::Streaming && on_time && lived >= HEALTHY {
+            // It takes the parameter and knows nothing of it.
+            self.fail(Failure::NoStreaming, now);
         } else if self.paused_until.is_none() {
             self.fail(Failure::Other, now);
         }
@@ -293,8 +328,11 @@ impl Watch {
                     return;
                 }
             }
-            // Never sooner than the server says, and not in step with all others that it says so to.
-            Failure::Throttled(wait) => pause = wait + pause.max(wait.mul_f64(self.jitter.fraction())),
+            // No sooner than the server says, within reason, and not in step with all others that it says so to.
+            Failure::Throttled(wait) => {
+                let wait = wait.min(LONGEST_WAIT);
+                pause = wait + pause.max(wait.mul_f64(self.jitter.fraction()));
+            }
             Failure::NoStreaming | Failure::NoShards | Failure::Other => {}
         }
         let listing = matches!(self.state, WatchState::Listing { .. });
@@ -367,6 +405,46 @@ mod tests {
         let lifetime = watch.lifetime();
         watch.ended(now + lifetime);
         assert_eq!(watch.step(now), Step::Watch { from: 15 });
+    }
+
+    #[test]
+    fn a_watch_that_had_bookmarks_and_falls_silent_is_given_up_and_probed() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let mut watch = synced(now);
+        let lifetime = watch.lifetime();
+        watch.opened(now);
+        // Without a bookmark nothing is known of when to expect one.
+        assert_eq!(watch.deadline(later(1)), now + lifetime + LATE);
+        watch.frame(&bookmark(20, false), later(60));
+        assert_eq!(watch.deadline(later(61)), later(60) + SILENCE);
+        watch.frame(&put(21), later(100));
+        assert_eq!(watch.deadline(later(101)), later(100) + SILENCE);
+        watch.overdue(later(300));
+        assert!(matches!(watch.step(later(300)), Step::Pause(_)));
+        assert_eq!(watch.step(later(310)), Step::Probe { from: 21 });
+    }
+
+    #[test]
+    fn a_server_that_never_ends_the_initial_events_is_listed_in_pages() {
+        let now = Instant::now();
+        let streaming = || {
+            let mut watch = Watch::new(Jitter::seeded(1));
+            let end = now + watch.lifetime();
+            watch.opened(now);
+            watch.frame(&put(3), now);
+            (watch, end)
+        };
+        let (mut ended, end) = streaming();
+        ended.ended(end);
+        assert_eq!(ended.step(end), Step::List { next: None });
+        let (mut outlived, end) = streaming();
+        outlived.overdue(end + LATE);
+        assert_eq!(outlived.step(end + LATE), Step::List { next: None });
+        // One that was cut off before says nothing of the kind.
+        let (mut cut, _) = streaming();
+        cut.ended(now + Duration::from_secs(20));
+        assert_eq!(cut.step(now + Duration::from_secs(60)), Step::Stream);
     }
 
     #[test]

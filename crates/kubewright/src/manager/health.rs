@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -75,14 +76,21 @@ impl Health {
 
     /// Whether the process does its work now.
     pub(crate) fn ready(&self) -> (bool, String) {
+        self.ready_at(Instant::now())
+    }
+
+    fn ready_at(&self, now: Instant) -> (bool, String) {
         let state = self.state.lock();
         let mut checks =
             vec![("started".to_owned(), state.started), ("not stopping".to_owned(), !state.stopping)];
         for (cluster, informer) in &state.informers {
             let name = cache(cluster, informer);
-            checks.push(match informer.missing() {
-                Some(why) => (format!("{name}: {why}"), false),
-                None => (format!("{name} synced"), informer.is_synced() && informer.is_running()),
+            checks.push(match (informer.missing(), informer.cut_off(now)) {
+                (Some(why), _) => (format!("{name}: {why}"), false),
+                (None, Some(lag)) if informer.is_synced() => {
+                    (format!("{name}: nothing was heard of it for {} s", lag.as_secs()), false)
+                }
+                (None, _) => (format!("{name} synced"), informer.is_synced() && informer.is_running()),
             });
         }
         checks.extend(state.ended.iter().map(|task| (format!("{task} runs"), false)));
@@ -118,7 +126,16 @@ fn report(check: &str, checks: Vec<(String, bool)>) -> (bool, String) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::client::Body;
+
     use super::*;
+    use crate::cache::{Cache, Scope};
+    use crate::kind::Kind;
 
     #[test]
     fn readiness_tells_what_is_missing() {
@@ -129,6 +146,32 @@ mod tests {
         health.ended("controller x");
         assert!(!health.ready().0);
         assert_eq!(health.live(), (false, "[-]controller x runs\nhealthz check failed\n".into()));
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_is_cut_off_for_long_is_not_ready() {
+        let cut = AtomicBool::new(false);
+        let end = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"5","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
+        let service = tower::service_fn(move |_: Request<Body>| {
+            // One list, and then nobody is there.
+            let answer =
+                (!cut.swap(true, Ordering::Relaxed)).then(|| Body::from(format!("{end}\n").into_bytes()));
+            async move { answer.map(Response::new).ok_or_else(|| std::io::Error::other("nobody is there")) }
+        });
+        let cache = Cache::new(kube::Client::new(service, "default"));
+        let informer = cache.informer(&Kind::of::<ConfigMap>(), &Scope::All);
+        informer.synced().await;
+        while informer.is_connected() {
+            tokio::task::yield_now().await;
+        }
+        let health = Health::default();
+        health.started(vec![(None, informer)]);
+        let now = Instant::now();
+        let after = |seconds| health.ready_at(now + Duration::from_secs(seconds));
+        assert!(after(60).1.contains("[+]cache configmaps synced\n"), "{}", after(60).1);
+        let (ready, told) = after(3600);
+        assert!(!ready && told.contains("[-]cache configmaps: nothing was heard of it for 3"), "{told}");
+        assert!(health.live().0);
     }
 
     #[test]

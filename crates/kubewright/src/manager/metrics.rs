@@ -6,6 +6,7 @@ mod controller;
 mod histogram;
 mod own;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +62,7 @@ fn in_cluster(name: Option<&str>) -> String {
 type CacheFigure = fn(&InformerStats) -> f64;
 
 /// What is told of caches: name, type and meaning of each family, and the figure.
-const CACHE: [(&str, &str, &str, CacheFigure); 10] = [
+const CACHE: [(&str, &str, &str, CacheFigure); 11] = [
     ("kubewright_cache_connected", "gauge", "Whether the watch is open.", |stats| f64::from(stats.connected)),
     (
         "kubewright_cache_lag_seconds",
@@ -93,6 +94,12 @@ const CACHE: [(&str, &str, &str, CacheFigure); 10] = [
         stats.relists as f64
     }),
     ("kubewright_cache_events_total", "counter", "Changes applied.", |stats| stats.events as f64),
+    (
+        "kubewright_cache_failures_total",
+        "counter",
+        "Requests of the cache that failed, and watches that were cut off.",
+        |stats| stats.failures as f64,
+    ),
     ("kubewright_cache_undecodable_total", "counter", "Objects that could not be read.", |stats| {
         stats.undecodable as f64
     }),
@@ -173,15 +180,15 @@ impl Metrics {
                 let _ = writeln!(out, "{name} {dropped}");
             });
         }
-        let mut informers = Vec::new();
+        // Of one resource there may be several, in other scopes or versions; a series stands for all of them.
+        let mut informers: BTreeMap<String, InformerStats> = BTreeMap::new();
         for (cluster, cache) in self.caches.lock().iter() {
             let cluster = in_cluster(cluster.as_deref());
-            informers.extend(
-                cache
-                    .informers()
-                    .into_iter()
-                    .map(|informer| (format!("resource=\"{}\"{cluster}", informer.kind()), informer.stats())),
-            );
+            for informer in cache.informers() {
+                let labels = format!("resource=\"{}\"{cluster}", informer.kind());
+                let stats = informer.stats();
+                informers.entry(labels).and_modify(|known| *known = known.and(stats)).or_insert(stats);
+            }
         }
         for (name, kind, help, value) in CACHE {
             Family { name, kind, help }.write(&mut out, |out, name| {

@@ -245,3 +245,50 @@ fn figures_tell_how_far_the_cache_may_be_behind() {
     other.heard(later(90));
     assert_eq!(shared.stats(later(90)).lag, Duration::from_secs(10));
 }
+
+#[test]
+fn writes_after_which_nobody_reads_are_forgotten_once_they_are_shown() {
+    let shared = shared();
+    shared.begin_replace();
+    shared.apply(vec![(Effect::Synced(10), None)]);
+    for version in 11..50 {
+        shared.wrote(wrote("a", Expected::Version(version)));
+    }
+    assert_eq!(shared.stats(Instant::now()).own_writes, 39);
+    shared.apply(vec![(Effect::Put { initial: false }, pod("a", "u", 30))]);
+    assert_eq!(shared.stats(Instant::now()).own_writes, 19);
+    shared.apply(vec![(Effect::Reached(60), None)]);
+    assert_eq!(shared.stats(Instant::now()).own_writes, 0);
+}
+
+#[test]
+fn a_state_that_cannot_be_kept_leaves_the_last_one_until_the_object_is_gone() {
+    let picky = Select::all().keeping(|pod| assert!(pod["metadata"]["resourceVersion"] != "8", "a bug"));
+    let shared = selecting(picky);
+    let keep = |version| shared.keep(pod("a", "u", version).unwrap());
+    let held = || shared.store.read().get(&"a".into()).map(|pod| pod.resource_version());
+    shared.begin_replace();
+    shared.apply(vec![(Effect::Put { initial: true }, keep(7)), (Effect::Synced(7), None)]);
+    assert!(keep(8).is_none());
+    assert_eq!(held(), Some(7));
+    // A list says that it is there, in a state that can't be kept.
+    shared.begin_replace();
+    assert!(keep(8).is_none());
+    shared.apply(vec![(Effect::Synced(9), None)]);
+    assert_eq!((held(), shared.stats(Instant::now()).undecodable), (Some(7), 2));
+    let last = pod("a", "u", 8).unwrap();
+    assert!(shared.shares(&last));
+    shared.apply(vec![(Effect::Delete, Some(last))]);
+    assert_eq!(held(), None);
+}
+
+#[test]
+fn two_informers_of_a_resource_are_one_series() {
+    let (one, other) = (shared(), shared());
+    one.begin_replace();
+    one.apply(vec![(Effect::Put { initial: true }, pod("a", "u", 7)), (Effect::Synced(7), None)]);
+    let now = Instant::now();
+    let both = one.stats(now).and(other.stats(now));
+    assert_eq!((both.objects, both.events, both.relists, both.resource_version), (1, 1, 1, 0));
+    assert!(!both.connected);
+}
