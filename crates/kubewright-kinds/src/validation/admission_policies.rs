@@ -315,13 +315,8 @@ fn actions(actions: &[&str], path: &Path<'_>, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors::texts;
     use serde_json::json;
-
-    fn texts(check: impl Fn(&mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
-    }
 
     #[test]
     fn a_policy_matches_and_validates() {

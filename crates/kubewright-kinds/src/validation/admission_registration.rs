@@ -290,12 +290,11 @@ fn named_resources(found: &[&str], path: &Path<'_>, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(configuration: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut e = Errors::new();
-        webhooks(configuration, old, Webhooks::Mutating, &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| webhooks(configuration, old, Webhooks::Mutating, e))
     }
 
     #[test]

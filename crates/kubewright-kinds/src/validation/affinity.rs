@@ -269,12 +269,11 @@ pub(super) fn topology_spread(constraints: &[Value], path: &Path<'_>, e: &mut Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(check: impl Fn(&Path<'_>, &mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&Path::new("f"), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| check(&Path::new("f"), e))
     }
 
     #[test]

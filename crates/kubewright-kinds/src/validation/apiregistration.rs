@@ -84,14 +84,13 @@ pub(super) fn status(service: &Value, old: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
     fn its_name_is_version_and_group() {
         let service = json!({"metadata": {"name": "v2.a.b"}, "spec": {"group": "a.b", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 0}});
-        let mut e = Errors::new();
-        create(&service, &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| create(&service, e));
         assert_eq!(
             texts,
             [

@@ -247,12 +247,11 @@ fn metric_target(target: &Value, path: &Path<'_>, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(spec: Value) -> Vec<String> {
-        let mut e = Errors::new();
-        create(&json!({"metadata": {"name": "h", "namespace": "n"}, "spec": spec}), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| create(&json!({"metadata": {"name": "h", "namespace": "n"}, "spec": spec}), e))
     }
 
     #[test]

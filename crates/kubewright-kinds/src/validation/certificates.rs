@@ -228,6 +228,7 @@ fn fault(certificate: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors::texts;
     use serde_json::json;
 
     fn request(status: Value) -> Value {
@@ -235,12 +236,6 @@ mod tests {
         let pem = base64::engine::general_purpose::STANDARD.encode(pem);
         json!({"metadata": {"name": "r", "resourceVersion": "1"}, "status": status,
             "spec": {"request": pem, "usages": ["client auth"], "signerName": "a.b/c"}})
-    }
-
-    fn texts(check: impl Fn(&mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
     }
 
     #[test]

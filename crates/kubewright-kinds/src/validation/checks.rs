@@ -278,11 +278,10 @@ pub(super) fn int_or_percent(value: &Value) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
 
     fn texts(check: impl Fn(&Path<'_>, &mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&Path::new("f"), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| check(&Path::new("f"), e))
     }
 
     #[test]

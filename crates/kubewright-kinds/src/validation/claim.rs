@@ -257,6 +257,7 @@ pub(super) fn basic_resource(amount: &Value, path: &Path<'_>, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn claim(size: &str, phase: &str) -> Value {
@@ -266,9 +267,7 @@ mod tests {
     }
 
     fn update_texts(new: &Value, old: &Value) -> Vec<String> {
-        let mut e = Errors::new();
-        update(new, old, &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| update(new, old, e))
     }
 
     #[test]

@@ -124,16 +124,17 @@ pub(super) fn node_update(node: &Value, old: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
     fn finalizers_of_a_namespace_have_a_domain() {
-        let mut e = Errors::new();
-        namespace_create(
-            &json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["bad", "kubernetes"]}}),
-            &mut e,
-        );
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| {
+            namespace_create(
+                &json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["bad", "kubernetes"]}}),
+                e,
+            )
+        });
         assert_eq!(
             texts,
             [
@@ -146,9 +147,7 @@ mod tests {
     fn the_provider_of_a_node_is_set_once() {
         let node =
             |id: &str| json!({"metadata": {"name": "n", "resourceVersion": "1"}, "spec": {"providerID": id}});
-        let mut e = Errors::new();
-        node_update(&node("b"), &node("a"), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| node_update(&node("b"), &node("a"), e));
         assert_eq!(
             texts,
             [r#"spec.providerID: Forbidden: node updates may not change providerID except from "" to valid"#]

@@ -72,6 +72,7 @@ fn is_reason(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
@@ -80,9 +81,7 @@ mod tests {
             {"type": "A", "status": "True", "reason": "Ok", "lastTransitionTime": "2020-01-01T00:00:00Z"},
             {"type": "A", "status": "Maybe", "reason": "not ok", "observedGeneration": -1},
         ]);
-        let mut e = Errors::new();
-        conditions(list.as_array().expect("a list"), &Path::new("c"), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| conditions(list.as_array().expect("a list"), &Path::new("c"), e));
         assert_eq!(
             texts[..4],
             [

@@ -125,13 +125,8 @@ pub(super) fn service_account_update(object: &Value, old: &Value, e: &mut Errors
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors::texts;
     use serde_json::json;
-
-    fn texts(check: impl Fn(&mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
-    }
 
     #[test]
     fn a_key_is_in_one_of_the_two_bags() {

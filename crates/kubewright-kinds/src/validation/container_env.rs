@@ -241,12 +241,11 @@ pub(super) fn resource_ref(reference: &Value, volume: bool, path: &Path<'_>, e: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(env: Value) -> Vec<String> {
-        let mut e = Errors::new();
-        variables(env.as_array().expect("a list"), &Path::new("env"), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| variables(env.as_array().expect("a list"), &Path::new("env"), e))
     }
 
     #[test]

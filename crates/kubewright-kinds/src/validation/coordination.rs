@@ -43,14 +43,13 @@ fn spec(spec: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
     fn a_lease_lasts() {
         let lease = json!({"metadata": {"name": "l", "namespace": "n"}, "spec": {"leaseDurationSeconds": 0, "leaseTransitions": -1}});
-        let mut e = Errors::new();
-        create(&lease, &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| create(&lease, e));
         assert_eq!(
             texts,
             [

@@ -244,6 +244,7 @@ pub(super) fn update(object: &Value, old: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
 
     #[test]
     fn schedules_have_five_fields_within_their_ranges() {
@@ -265,11 +266,7 @@ mod tests {
 
     #[test]
     fn zones_are_those_of_iana() {
-        let texts = |zone: &str| -> Vec<String> {
-            let mut e = Errors::new();
-            time_zone(zone, &Path::new("z"), &mut e);
-            e.into_vec().iter().map(ToString::to_string).collect()
-        };
+        let texts = |zone: &str| -> Vec<String> { errors::texts(|e| time_zone(zone, &Path::new("z"), e)) };
         assert!(texts("Europe/Berlin").is_empty());
         assert_eq!(texts("Mars/Base"), [r#"z: Invalid value: "Mars/Base": unknown time zone Mars/Base"#]);
         assert_eq!(

@@ -207,15 +207,14 @@ fn domain_name(name: &str, path: &Path<'_>, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
     fn a_slice_has_addresses_of_its_type() {
         let s = json!({"metadata": {"name": "s", "namespace": "n"}, "addressType": "IPv4",
             "endpoints": [{"addresses": []}, {"addresses": ["::1"]}]});
-        let mut e = Errors::new();
-        slice_create(&s, &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| slice_create(&s, e));
         assert_eq!(
             texts,
             [
@@ -228,9 +227,9 @@ mod tests {
 
     #[test]
     fn a_subset_has_addresses() {
-        let mut e = Errors::new();
-        endpoints_create(&json!({"metadata": {"name": "s", "namespace": "n"}, "subsets": [{}]}), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| {
+            endpoints_create(&json!({"metadata": {"name": "s", "namespace": "n"}, "subsets": [{}]}), e)
+        });
         assert_eq!(texts, ["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]);
     }
 }

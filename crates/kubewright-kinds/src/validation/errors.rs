@@ -92,3 +92,11 @@ impl Errors {
         self.0.extend(messages.into_iter().map(|m| Error::invalid(path, value, m)));
     }
 }
+
+/// The messages of what a check finds, as tests compare them.
+#[cfg(test)]
+pub(super) fn texts(check: impl FnOnce(&mut Errors)) -> Vec<String> {
+    let mut e = Errors::new();
+    check(&mut e);
+    e.into_vec().iter().map(ToString::to_string).collect()
+}

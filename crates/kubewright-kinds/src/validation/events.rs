@@ -157,13 +157,8 @@ pub(super) fn update(object: &Value, old: &Value, via: Via, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors::texts;
     use serde_json::json;
-
-    fn texts(check: impl Fn(&mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
-    }
 
     #[test]
     fn an_event_is_where_its_object_is() {

@@ -307,13 +307,8 @@ fn entropy(deck: i64, hand: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors::texts;
     use serde_json::json;
-
-    fn texts(check: impl Fn(&mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
-    }
 
     #[test]
     fn a_schema_refers_to_a_level_for_someone() {

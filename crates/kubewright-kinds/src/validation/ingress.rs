@@ -199,14 +199,15 @@ pub(super) fn class_update(class: &Value, old: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
     fn a_backend_is_a_service_or_a_resource() {
-        let mut e = Errors::new();
-        backend(&json!({}), &Path::new("b"), &mut e);
-        backend(&json!({"service": {"port": {"name": "a", "number": 1}}}), &Path::new("b"), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| {
+            backend(&json!({}), &Path::new("b"), e);
+            backend(&json!({"service": {"port": {"name": "a", "number": 1}}}), &Path::new("b"), e);
+        });
         assert_eq!(
             texts,
             [
@@ -219,9 +220,8 @@ mod tests {
 
     #[test]
     fn an_ingress_routes_something() {
-        let mut e = Errors::new();
-        create(&json!({"metadata": {"name": "i", "namespace": "n"}, "spec": {}}), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts =
+            errors::texts(|e| create(&json!({"metadata": {"name": "i", "namespace": "n"}, "spec": {}}), e));
         assert_eq!(
             texts,
             ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]

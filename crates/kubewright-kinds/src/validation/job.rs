@@ -405,17 +405,18 @@ fn allowed_template(new: &Value, old: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
 
     fn texts(spec: Value) -> Vec<String> {
-        let mut e = Errors::new();
-        let mut full = json!({"template": {"spec": {"restartPolicy": "Never", "dnsPolicy": "ClusterFirst",
+        errors::texts(|e| {
+            let mut full = json!({"template": {"spec": {"restartPolicy": "Never", "dnsPolicy": "ClusterFirst",
             "terminationGracePeriodSeconds": 30, "containers": [{"name": "c", "image": "i",
             "imagePullPolicy": "Always", "terminationMessagePolicy": "File"}]}}});
-        for (key, value) in spec.as_object().expect("an object") {
-            full[key] = value.clone();
-        }
-        template_spec(&full, &SPEC, &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+            for (key, value) in spec.as_object().expect("an object") {
+                full[key] = value.clone();
+            }
+            template_spec(&full, &SPEC, e);
+        })
     }
 
     #[test]

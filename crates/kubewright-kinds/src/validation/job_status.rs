@@ -218,6 +218,7 @@ fn conditions_together(changes: &Changes<'_>, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
@@ -227,9 +228,7 @@ mod tests {
         let new = job(
             json!({"active": 1, "startTime": "2026-01-01T00:00:00Z", "conditions": [{"type": "Complete", "status": "True"}]}),
         );
-        let mut e = Errors::new();
-        update(&new, &old, &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| update(&new, &old, e));
         assert_eq!(
             texts,
             [

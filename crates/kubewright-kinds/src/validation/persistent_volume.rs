@@ -262,12 +262,11 @@ pub(super) fn status(volume: &Value, old: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(volume: &Value) -> Vec<String> {
-        let mut e = Errors::new();
-        create(volume, &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| create(volume, e))
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn restore_compute(owner: &mut Value, old: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
 
     fn pod(spec: Value) -> Value {
         let mut pod = json!({"metadata": {"name": "p", "namespace": "n", "resourceVersion": "1"}, "spec": {
@@ -191,9 +192,7 @@ mod tests {
     }
 
     fn texts(new: Value, old: Value) -> Vec<String> {
-        let mut e = Errors::new();
-        resize(&pod(new), &pod(old), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| resize(&pod(new), &pod(old), e))
     }
 
     fn cpu(amount: &str) -> Value {

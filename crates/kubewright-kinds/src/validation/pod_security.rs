@@ -317,14 +317,13 @@ pub(super) fn app_armor_annotations(metadata: &Value, spec: &Value, path: &Path<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
     fn no_escalation_excludes_sys_admin_and_shows_the_context_as_go_does() {
         let context = json!({"allowPrivilegeEscalation": false, "capabilities": {"add": ["CAP_SYS_ADMIN"]}});
-        let mut e = Errors::new();
-        container(Some(&context), true, &Path::new("s"), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| container(Some(&context), true, &Path::new("s"), e));
         assert_eq!(
             texts,
             [
@@ -336,9 +335,7 @@ mod tests {
     #[test]
     fn sysctls_have_known_names_once() {
         let spec = json!({"securityContext": {"sysctls": [{"name": "a.b"}, {"name": "a.b"}, {}]}});
-        let mut e = Errors::new();
-        pod(&spec, &Path::new("s"), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| pod(&spec, &Path::new("s"), e));
         assert_eq!(
             texts,
             [r#"s.sysctls[1].name: Duplicate value: "a.b""#, "s.sysctls[2].name: Required value"]

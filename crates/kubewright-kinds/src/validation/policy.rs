@@ -41,14 +41,13 @@ pub(super) fn budget_status(budget: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     #[test]
     fn a_budget_says_one_bound() {
         let object = json!({"spec": {"minAvailable": -1, "maxUnavailable": "101%"}});
-        let mut e = Errors::new();
-        budget(&object, &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| budget(&object, e));
         assert!(texts[0].ends_with("minAvailable and maxUnavailable cannot be both set"), "{texts:?}");
         assert_eq!(
             texts[1..],

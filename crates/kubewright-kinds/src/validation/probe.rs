@@ -133,13 +133,14 @@ fn http_get(action: &Value, path: &Path<'_>, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(container: &Value) -> Vec<String> {
-        let mut e = Errors::new();
-        probes(container, Some(30), &Path::new("c"), &mut e);
-        lifecycle(container, Some(30), "", &Path::new("c"), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| {
+            probes(container, Some(30), &Path::new("c"), e);
+            lifecycle(container, Some(30), "", &Path::new("c"), e);
+        })
     }
 
     #[test]

@@ -269,13 +269,8 @@ fn amounts_of(limit: &Value, key: &str, of_pod: bool, path: &Path<'_>, e: &mut E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors::texts;
     use serde_json::json;
-
-    fn texts(check: impl Fn(&mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
-    }
 
     #[test]
     fn scopes_fit_the_resources_and_each_other() {

@@ -266,12 +266,11 @@ fn claim_names(claims: &[Value], known: &[&str], path: &Path<'_>, e: &mut Errors
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(value: &Value) -> Vec<String> {
-        let mut e = Errors::new();
-        requirements(value, Of::Container, &[], &Path::new("r"), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| requirements(value, Of::Container, &[], &Path::new("r"), e))
     }
 
     #[test]

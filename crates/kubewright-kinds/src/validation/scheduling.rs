@@ -87,12 +87,7 @@ pub(super) fn runtime_update(class: &Value, old: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn texts(check: impl Fn(&mut Errors)) -> Vec<String> {
-        let mut e = Errors::new();
-        check(&mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
-    }
+    use crate::validation::errors::texts;
 
     #[test]
     fn users_have_their_own_range_of_priorities() {

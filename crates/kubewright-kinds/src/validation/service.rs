@@ -472,6 +472,7 @@ pub(super) fn load_balancer_status(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn service(spec: Value) -> Value {
@@ -485,9 +486,7 @@ mod tests {
     }
 
     fn texts(spec: Value) -> Vec<String> {
-        let mut e = Errors::new();
-        create(&service(spec), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| create(&service(spec), e))
     }
 
     #[test]
@@ -517,9 +516,7 @@ mod tests {
             json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}),
             json!({"clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.2"]}),
         );
-        let mut e = Errors::new();
-        update(&service(b), &service(a), &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| update(&service(b), &service(a), e));
         assert_eq!(texts, [r#"spec.clusterIPs[0]: Invalid value: ["10.0.0.2"]: may not change once set"#]);
     }
 }

@@ -172,17 +172,18 @@ pub(super) fn revision_update(object: &Value, old: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
 
     #[test]
     fn an_unknown_strategy_is_shown_as_go_prints_it() {
-        let mut e = Errors::new();
-        update_strategy(&json!({"type": "Wrong"}), &Path::new("s"), &mut e);
-        update_strategy(
-            &json!({"type": "OnDelete", "rollingUpdate": {"partition": -1}}),
-            &Path::new("s"),
-            &mut e,
-        );
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| {
+            update_strategy(&json!({"type": "Wrong"}), &Path::new("s"), e);
+            update_strategy(
+                &json!({"type": "OnDelete", "rollingUpdate": {"partition": -1}}),
+                &Path::new("s"),
+                e,
+            );
+        });
         assert_eq!(
             texts,
             [
@@ -195,9 +196,7 @@ mod tests {
     #[test]
     fn data_of_a_revision_is_required_and_fixed() {
         let r = json!({"metadata": {"name": "r", "namespace": "n"}, "revision": -1});
-        let mut e = Errors::new();
-        revision_create(&r, &mut e);
-        let texts: Vec<String> = e.into_vec().iter().map(ToString::to_string).collect();
+        let texts = errors::texts(|e| revision_create(&r, e));
         assert_eq!(
             texts,
             [

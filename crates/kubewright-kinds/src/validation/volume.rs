@@ -160,12 +160,11 @@ fn one_source(kind: &str, source: &Value, of_pod: bool, path: &Path<'_>, e: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn texts(list: Value) -> Vec<String> {
-        let mut e = Errors::new();
-        volumes(list.as_array().expect("a list"), Some("p"), &Path::new("v"), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| drop(volumes(list.as_array().expect("a list"), Some("p"), &Path::new("v"), e)))
     }
 
     #[test]

@@ -361,6 +361,7 @@ pub(super) fn scale(object: &Value, e: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::errors;
     use serde_json::json;
 
     fn deployment(spec: Value) -> Value {
@@ -377,9 +378,7 @@ mod tests {
     }
 
     fn texts(spec: Value) -> Vec<String> {
-        let mut e = Errors::new();
-        deployment_update(&deployment(spec), &deployment(json!({})), &mut e);
-        e.into_vec().iter().map(ToString::to_string).collect()
+        errors::texts(|e| deployment_update(&deployment(spec), &deployment(json!({})), e))
     }
 
     #[test]
