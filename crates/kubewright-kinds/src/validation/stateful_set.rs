@@ -45,12 +45,7 @@ fn spec(spec: &Value, e: &mut Errors) {
         workloads::selected(&selector, template, &path, e);
         pod::template(&with_claims(template, spec.items("volumeClaimTemplates")), &path, e);
     }
-    workloads::always_restarted(template, &path, e);
-    if template.sub("spec").has("activeDeadlineSeconds") {
-        let pod_spec = path.child("spec");
-        let detail = "activeDeadlineSeconds in StatefulSet is not Supported";
-        e.forbidden(&pod_spec.child("activeDeadlineSeconds"), detail);
-    }
+    workloads::lasting(template, "StatefulSet", &path, e);
 }
 
 /// The template as its pods will be: each claim template is a volume too.
@@ -140,17 +135,8 @@ pub(super) fn status(object: &Value, old: &Value, e: &mut Errors) {
         "collisionCount",
     ];
     workloads::counts(status, &fields, e);
-    let path = Path::new("status");
-    let replicas = status.int("replicas");
-    for field in ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"] {
-        if status.int(field) > replicas {
-            e.invalid(&path.child(field), status.int(field), "cannot be greater than status.replicas");
-        }
-    }
-    if status.int("availableReplicas") > status.int("readyReplicas") {
-        let detail = "cannot be greater than status.readyReplicas";
-        e.invalid(&path.child("availableReplicas"), status.int("availableReplicas"), detail);
-    }
+    let bounded = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
+    workloads::replicas_within(status, &bounded, "cannot be greater than status.readyReplicas", e);
     metadata::update(object, old, e);
     workloads::collisions(status, old.sub("status"), e);
 }

@@ -11,19 +11,18 @@ use super::{checks, gotypes, metadata, pod};
 
 pub(super) const SPEC: Path<'static> = Path::new("spec");
 const STATUS: Path<'static> = Path::new("status");
-const TOO_MANY: &str = "cannot be greater than status.replicas";
 
-/// Labels of a template as messages show them: `null` when there are none.
-fn template_labels(template: &Value) -> Value {
-    template.sub("metadata").sub("labels").clone()
+/// The labels of the template are not selected. The message shows `null` where there are none.
+fn unselected(template: &Value, path: &Path<'_>, e: &mut Errors) {
+    let metadata = path.child("metadata");
+    let labels = template.sub("metadata").sub("labels").clone();
+    e.invalid(&metadata.child("labels"), labels, "`selector` does not match template `labels`");
 }
 
 /// The labels of the template are selected.
 pub(super) fn selected(selector: &LabelSelector, template: &Value, path: &Path<'_>, e: &mut Errors) {
     if !selector.is_empty() && !selector.matches_labels(template.sub("metadata").map("labels")) {
-        let metadata = path.child("metadata");
-        let detail = "`selector` does not match template `labels`";
-        e.invalid(&metadata.child("labels"), template_labels(template), detail);
+        unselected(template, path, e);
     }
 }
 
@@ -66,19 +65,19 @@ fn replicated_template(
 ) {
     selected(selector, template, path, e);
     pod::template(template, path, e);
-    always_restarted(template, path, e);
-    if template.sub("spec").has("activeDeadlineSeconds") {
-        let spec = path.child("spec");
-        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
-        e.forbidden(&spec.child("activeDeadlineSeconds"), detail);
-    }
+    lasting(template, kind, path, e);
 }
 
-pub(super) fn always_restarted(template: &Value, path: &Path<'_>, e: &mut Errors) {
-    let policy = template.sub("spec").text("restartPolicy");
+/// The pods of a template run for ever: they are always restarted, and have no deadline.
+pub(super) fn lasting(template: &Value, kind: &str, path: &Path<'_>, e: &mut Errors) {
+    let (pod, path) = (template.sub("spec"), path.child("spec"));
+    let policy = pod.text("restartPolicy");
     if policy != "Always" {
-        let spec = path.child("spec");
-        e.not_supported(&spec.child("restartPolicy"), policy, &["Always"]);
+        e.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
+    }
+    if pod.has("activeDeadlineSeconds") {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        e.forbidden(&path.child("activeDeadlineSeconds"), detail);
     }
 }
 
@@ -95,6 +94,15 @@ fn not_more(status: &Value, field: &str, limit: i64, detail: &str, e: &mut Error
     }
 }
 
+/// No more replicas are one thing or another than there are, and none is available that is not ready. `unready` is what
+/// is said of those that are, and differs between kinds.
+pub(super) fn replicas_within(status: &Value, fields: &[&str], unready: &str, e: &mut Errors) {
+    for field in fields {
+        not_more(status, field, status.int("replicas"), "cannot be greater than status.replicas", e);
+    }
+    not_more(status, "availableReplicas", status.int("readyReplicas"), unready, e);
+}
+
 /// Counters of name collisions only grow.
 pub(super) fn collisions(status: &Value, old: &Value, e: &mut Errors) {
     let (new, old) = (status.opt_int("collisionCount"), old.opt_int("collisionCount"));
@@ -103,12 +111,17 @@ pub(super) fn collisions(status: &Value, old: &Value, e: &mut Errors) {
     }
 }
 
-fn deployment_spec(spec: &Value, e: &mut Errors) {
-    checks::non_negative(spec.int("replicas"), &SPEC.child("replicas"), e);
+/// What a Deployment and its ReplicaSets say alike. Messages name the other of the two, as a real server's do.
+fn selector_and_template(spec: &Value, e: &mut Errors) {
     selector(spec, "deployment", &SPEC, e);
     if let Some(selector) = parsed_selector(spec, "invalid label selector", &SPEC, e) {
         replicated_template(&selector, spec.sub("template"), "ReplicaSet", &SPEC.child("template"), e);
     }
+}
+
+fn deployment_spec(spec: &Value, e: &mut Errors) {
+    checks::non_negative(spec.int("replicas"), &SPEC.child("replicas"), e);
+    selector_and_template(spec, e);
     strategy(spec.sub("strategy"), &SPEC.child("strategy"), e);
     checks::non_negative(spec.int("minReadySeconds"), &SPEC.child("minReadySeconds"), e);
     checks::opt_non_negative(spec, "revisionHistoryLimit", &SPEC, e);
@@ -174,26 +187,15 @@ pub(super) fn deployment_status(object: &Value, old: &Value, e: &mut Errors) {
         ],
         e,
     );
-    for field in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
-        not_more(status, field, status.int("replicas"), TOO_MANY, e);
-    }
-    not_more(
-        status,
-        "availableReplicas",
-        status.int("readyReplicas"),
-        "cannot be greater than readyReplicas",
-        e,
-    );
+    let bounded = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+    replicas_within(status, &bounded, "cannot be greater than readyReplicas", e);
     collisions(status, old.sub("status"), e);
 }
 
 fn replica_set_spec(spec: &Value, e: &mut Errors) {
     checks::non_negative(spec.int("replicas"), &SPEC.child("replicas"), e);
     checks::non_negative(spec.int("minReadySeconds"), &SPEC.child("minReadySeconds"), e);
-    selector(spec, "deployment", &SPEC, e);
-    if let Some(selector) = parsed_selector(spec, "invalid label selector", &SPEC, e) {
-        replicated_template(&selector, spec.sub("template"), "ReplicaSet", &SPEC.child("template"), e);
-    }
+    selector_and_template(spec, e);
 }
 
 pub(super) fn replica_set_create(object: &Value, e: &mut Errors) {
@@ -223,16 +225,8 @@ pub(super) fn replica_status(object: &Value, old: &Value, e: &mut Errors) {
         ],
         e,
     );
-    for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
-        not_more(status, field, status.int("replicas"), TOO_MANY, e);
-    }
-    not_more(
-        status,
-        "availableReplicas",
-        status.int("readyReplicas"),
-        "cannot be greater than readyReplicas",
-        e,
-    );
+    let bounded = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    replicas_within(status, &bounded, "cannot be greater than readyReplicas", e);
 }
 
 fn controller_spec(spec: &Value, e: &mut Errors) {
@@ -267,9 +261,7 @@ fn daemon_set_spec(spec: &Value, e: &mut Errors) {
     if let Ok(selector) = LabelSelector::from_value(spec.some("selector"))
         && !selector.matches_labels(template.sub("metadata").map("labels"))
     {
-        let metadata = path.child("metadata");
-        let detail = "`selector` does not match template `labels`";
-        e.invalid(&metadata.child("labels"), template_labels(template), detail);
+        unselected(template, &path, e);
     }
     let selector = spec.sub("selector");
     let empty = |f: &str| selector.map(f).is_none_or(serde_json::Map::is_empty);
@@ -277,14 +269,7 @@ fn daemon_set_spec(spec: &Value, e: &mut Errors) {
         e.invalid(&SPEC.child("selector"), selector.clone(), "empty selector is invalid for daemonset");
     }
     pod::template(template, &path, e);
-    always_restarted(template, &path, e);
-    if template.sub("spec").has("activeDeadlineSeconds") {
-        let spec = path.child("spec");
-        e.forbidden(
-            &spec.child("activeDeadlineSeconds"),
-            "activeDeadlineSeconds in DaemonSet is not Supported",
-        );
-    }
+    lasting(template, "DaemonSet", &path, e);
     checks::non_negative(spec.int("minReadySeconds"), &SPEC.child("minReadySeconds"), e);
     daemon_set_strategy(spec.sub("updateStrategy"), &SPEC.child("updateStrategy"), e);
     checks::opt_non_negative(spec, "revisionHistoryLimit", &SPEC, e);
