@@ -60,6 +60,7 @@ pub(crate) use certificates::pem_kinds;
 pub(crate) use checks::{parse_cidr, parse_ip};
 use errors::Errors;
 use kubewright_machinery::field::Error;
+pub(crate) use resources::is_of_pods;
 use serde_json::Value;
 
 /// Validates an object to be created.

@@ -41,21 +41,7 @@ fn applies(scope: &str, resource: &str) -> bool {
         | "NotTerminating"
         | "NotBestEffort"
         | "PriorityClass"
-        | "CrossNamespacePodAffinity" => {
-            matches!(
-                resource,
-                "pods"
-                    | "cpu"
-                    | "memory"
-                    | "ephemeral-storage"
-                    | "requests.cpu"
-                    | "requests.memory"
-                    | "requests.ephemeral-storage"
-                    | "limits.cpu"
-                    | "limits.memory"
-                    | "limits.ephemeral-storage"
-            )
-        }
+        | "CrossNamespacePodAffinity" => resources::is_of_pods(resource),
         "BestEffort" => resource == "pods",
         "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
         _ => true,

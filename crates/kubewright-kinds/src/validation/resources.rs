@@ -39,7 +39,9 @@ const STANDARD_QUOTA: [&str; 18] = [
     "configmaps",
     "services.nodeports",
 ];
-const STANDARD: [&str; 20] = [
+/// What quotas limit of pods: their number, and what they ask for.
+const OF_PODS: [&str; 10] = [
+    "pods",
     "cpu",
     "memory",
     "ephemeral-storage",
@@ -49,17 +51,6 @@ const STANDARD: [&str; 20] = [
     "limits.cpu",
     "limits.memory",
     "limits.ephemeral-storage",
-    "pods",
-    "resourcequotas",
-    "services",
-    "replicationcontrollers",
-    "secrets",
-    "configmaps",
-    "persistentvolumeclaims",
-    "storage",
-    "requests.storage",
-    "services.nodeports",
-    "services.loadbalancers",
 ];
 
 pub(super) fn is_hugepages(name: &str) -> bool {
@@ -71,12 +62,17 @@ fn is_quota_hugepages(name: &str) -> bool {
 }
 
 fn is_standard(name: &str) -> bool {
-    STANDARD.contains(&name) || is_quota_hugepages(name)
+    name == "storage" || is_standard_quota(name)
 }
 
 /// Standard for quotas: also what is requested and limited.
 pub(super) fn is_standard_quota(name: &str) -> bool {
     STANDARD_QUOTA.contains(&name) || name == "services.loadbalancers" || is_quota_hugepages(name)
+}
+
+/// Whether a limit of a quota on a standard resource is about pods.
+pub(crate) fn is_of_pods(name: &str) -> bool {
+    OF_PODS.contains(&name)
 }
 
 /// Names of Kubernetes itself: no domain, or one of `kubernetes.io`.

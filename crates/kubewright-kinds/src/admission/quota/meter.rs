@@ -11,6 +11,7 @@ use crate::admission::amounts::{Amounts, add, raise, read};
 use crate::admission::default_storage_class::class_of;
 use crate::admission::pod_amounts::{Counting, Side, has_pod_level, total};
 use crate::fields::{at, int, items, text};
+use crate::validation::is_of_pods;
 
 /// How the objects of a resource are measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,20 +85,9 @@ impl Meter {
     pub(super) fn counts(&self, name: &str) -> bool {
         match self {
             Meter::Pods => {
-                matches!(
-                    name,
-                    "count/pods"
-                        | "pods"
-                        | "cpu"
-                        | "memory"
-                        | "ephemeral-storage"
-                        | "requests.cpu"
-                        | "requests.memory"
-                        | "requests.ephemeral-storage"
-                        | "limits.cpu"
-                        | "limits.memory"
-                        | "limits.ephemeral-storage"
-                ) || name.starts_with("hugepages-")
+                name == "count/pods"
+                    || is_of_pods(name)
+                    || name.starts_with("hugepages-")
                     || name.starts_with("requests.hugepages-")
                     || (is_foreign(name) && name.starts_with("requests."))
             }
