@@ -1,4 +1,4 @@
-//! Subresources that do something: binding, eviction, and connections to containers that are not there.
+//! Subresources that do something: binding and eviction.
 //!
 //! What they change, they change by compare-and-swap on the stored object; tried again when somebody else was faster.
 
@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use kubewright_apiserver::BoxFuture;
-use kubewright_apiserver::resources::{
-    Action, Answer, Connect, RequestBody, Storage, Virtual, WriteContext, splice,
-};
-use kubewright_apiserver::server::ServerBody;
+use kubewright_apiserver::resources::{Action, Answer, Storage, Virtual, WriteContext, splice};
 use kubewright_machinery::selector::LabelSelector;
 use kubewright_machinery::status::{Cause, Details, Status};
 use kubewright_machinery::{meta, time};
@@ -321,34 +318,6 @@ impl Action for Eviction {
             }
             self.evict(cx, &body).await?;
             Ok(success(201))
-        })
-    }
-}
-
-/// Connections where no node serves them: answers what a real server says of a node that cannot be reached.
-pub struct NoConnection;
-
-impl Connect for NoConnection {
-    fn connect<'a>(
-        &'a self,
-        cx: &'a WriteContext<'a>,
-        _path: &'a str,
-        _request: http::Request<RequestBody>,
-    ) -> BoxFuture<'a, Result<http::Response<ServerBody>, Status>> {
-        Box::pin(async move {
-            let (group, plural) = (&*cx.resource.group, &*cx.resource.plural);
-            let object = cx.core.reader().get(group, plural, cx.namespace, cx.name).await;
-            let object = object.map_err(Status::internal)?;
-            let object = object.ok_or_else(|| Status::not_found(group, plural, cx.name))?;
-            if plural == "pods" && text(&object, &["spec", "nodeName"]).is_empty() {
-                let why = format!("pod {} does not have a host assigned", cx.name);
-                return Err(Status::bad_request(why));
-            }
-            Err(Status::failure(
-                503,
-                "ServiceUnavailable",
-                "nothing serves connections to nodes, pods and services here",
-            ))
         })
     }
 }

@@ -1,6 +1,7 @@
-//! What connections ask for, as the objects that admission judges: PodExecOptions and its like, read from the query.
+//! Connections to nodes, pods and services: what they ask for, as the objects that admission judges (PodExecOptions and
+//! its like, read from the query), and whether they can be had.
 //!
-//! Nothing is connected here: [`Admitted`] stands before whoever does that.
+//! Nothing is connected here: [`Admitted`] stands before whoever does that, and [`NoConnection`] where nobody does.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use kubewright_apiserver::resources::{Connect, RequestBody, WriteContext};
 use kubewright_apiserver::server::ServerBody;
 use kubewright_machinery::status::Status;
 use serde_json::{Map, Value};
+
+use crate::fields::text;
 
 /// Says what connections ask for, and leaves them to another.
 pub(crate) struct Admitted(pub(crate) Arc<dyn Connect>);
@@ -27,6 +30,42 @@ impl Connect for Admitted {
     ) -> BoxFuture<'a, Result<http::Response<ServerBody>, Status>> {
         self.0.connect(cx, path, request)
     }
+}
+
+/// Connections where no node serves them: answers what a real server says of a node that cannot be reached.
+pub struct NoConnection;
+
+impl Connect for NoConnection {
+    fn connect<'a>(
+        &'a self,
+        cx: &'a WriteContext<'a>,
+        _path: &'a str,
+        _request: http::Request<RequestBody>,
+    ) -> BoxFuture<'a, Result<http::Response<ServerBody>, Status>> {
+        Box::pin(async move {
+            connectable(cx).await?;
+            Err(Status::failure(
+                503,
+                "ServiceUnavailable",
+                "nothing serves connections to nodes, pods and services here",
+            ))
+        })
+    }
+}
+
+/// Whether what a connection is for can have one: it is there, and a pod is on a node.
+///
+/// # Errors
+/// The answer where it can't.
+pub async fn connectable(cx: &WriteContext<'_>) -> Result<(), Status> {
+    let (group, plural) = (&*cx.resource.group, &*cx.resource.plural);
+    let object = cx.core.reader().get(group, plural, cx.namespace, cx.name).await;
+    let object = object.map_err(Status::internal)?;
+    let object = object.ok_or_else(|| Status::not_found(group, plural, cx.name))?;
+    if plural == "pods" && text(&object, &["spec", "nodeName"]).is_empty() {
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", cx.name)));
+    }
+    Ok(())
 }
 
 /// How a parameter is read.

@@ -23,6 +23,7 @@ mod tables;
 pub mod validation;
 mod warnings;
 
-pub use actions::{Binding, Eviction, NoConnection};
+pub use actions::{Binding, Eviction};
+pub use connections::{NoConnection, connectable};
 pub use resources::{Options, resources};
 pub use strategies::service_allocator::ServiceAllocator;

@@ -11,10 +11,10 @@ use kubewright_apiserver::resources::{
 use kubewright_apiserver::reviews;
 use kubewright_apiserver::{aggregation, crds};
 
-use crate::actions::{Binding, Eviction, NoConnection};
+use crate::actions::{Binding, Eviction};
 use crate::catalogue::{Catalogue, ResourceFacts, SubresourceFacts};
 use crate::components::Components;
-use crate::connections::Admitted;
+use crate::connections::{Admitted, NoConnection};
 use crate::convert::{AutoscalerConverter, EventConverter};
 use crate::defaults::{cluster, storage};
 use crate::strategies::rbac::NoEscalation;

@@ -4,6 +4,7 @@
 use kubewright_apiserver::BoxFuture;
 use kubewright_apiserver::resources::{Connect, RequestBody, WriteContext};
 use kubewright_apiserver::server::ServerBody;
+use kubewright_kinds::connectable;
 use kubewright_machinery::status::Status;
 
 /// Refuses connections with a reason that a human can do something with.
@@ -18,13 +19,7 @@ impl Connect for Simulated {
         _request: http::Request<RequestBody>,
     ) -> BoxFuture<'a, Result<http::Response<ServerBody>, Status>> {
         Box::pin(async move {
-            let (group, plural) = (&*cx.resource.group, &*cx.resource.plural);
-            let object =
-                cx.core.reader().get(group, plural, cx.namespace, cx.name).await.map_err(Status::internal)?;
-            let object = object.ok_or_else(|| Status::not_found(group, plural, cx.name))?;
-            if plural == "pods" && object["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
-                return Err(Status::bad_request(format!("pod {} does not have a host assigned", cx.name)));
-            }
+            connectable(cx).await?;
             let what = cx.subresource.map_or("connect", |subresource| &subresource.name);
             Err(Status::bad_request(format!(
                 "{} {:?} is simulated: nothing really runs there, so that it has no {what}",
