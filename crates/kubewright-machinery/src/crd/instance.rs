@@ -10,14 +10,7 @@ use crate::schema::{Schema, embedded, list_map, validate};
 
 /// The faults of a new object, after those already found.
 pub fn create(schema: &Schema, scale: Option<&Scale>, object: &Value, found: Vec<Error>) -> Vec<Error> {
-    let mut errors = found;
-    errors.extend(validate::validate(schema, object, None));
-    spec_replicas(scale, object, &mut errors);
-    status_replicas(scale, object, &mut errors);
-    errors.extend(embedded::validate(schema, object, false, &Path::ROOT));
-    errors.extend(list_map::validate(schema, object, &Path::ROOT));
-    errors.extend(unchecked_rules(schema, &errors));
-    errors
+    whole(schema, scale, object, None, found)
 }
 
 /// The faults of a changed object, after those already found; what is as it was is forgiven (KEP-4008).
@@ -28,8 +21,21 @@ pub fn update(
     old: &Value,
     found: Vec<Error>,
 ) -> Vec<Error> {
+    whole(schema, scale, object, Some(old), found)
+}
+
+fn whole(
+    schema: &Schema,
+    scale: Option<&Scale>,
+    object: &Value,
+    old: Option<&Value>,
+    found: Vec<Error>,
+) -> Vec<Error> {
     let mut errors = found;
-    errors.extend(validate::validate_update(schema, object, old, None));
+    errors.extend(match old {
+        Some(old) => validate::validate_update(schema, object, old, None),
+        None => validate::validate(schema, object, None),
+    });
     spec_replicas(scale, object, &mut errors);
     status_replicas(scale, object, &mut errors);
     errors.extend(embedded::validate(schema, object, false, &Path::ROOT));
@@ -55,15 +61,16 @@ pub fn status_update(
         });
     }
     status_replicas(scale, object, &mut errors);
-    lists(schema, object, old, &mut errors);
+    lists(schema, object, Some(old), &mut errors);
     errors.extend(unchecked_rules(schema, &errors));
     errors
 }
 
-/// List types are held to only where the old object kept them.
-fn lists(schema: &Schema, object: &Value, old: &Value, errors: &mut Vec<Error>) {
+/// List types are held to only where the old object, if there is one, kept them.
+fn lists(schema: &Schema, object: &Value, old: Option<&Value>, errors: &mut Vec<Error>) {
     let new = list_map::validate(schema, object, &Path::ROOT);
-    if !new.is_empty() && list_map::validate(schema, old, &Path::ROOT).is_empty() {
+    let kept = |old| list_map::validate(schema, old, &Path::ROOT).is_empty();
+    if !new.is_empty() && old.is_none_or(kept) {
         errors.extend(new);
     }
 }
