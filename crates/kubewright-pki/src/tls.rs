@@ -9,12 +9,15 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::{Bundle, Identity, PkiError, Subject};
@@ -79,12 +82,7 @@ pub fn client_config(authorities: &Bundle, identity: Option<&Identity>) -> Resul
         .with_safe_default_protocol_versions()
         .map_err(tls)?
         .with_root_certificates(authorities.roots()?);
-    match identity {
-        Some(identity) => {
-            builder.with_client_auth_cert(identity.chain().to_vec(), identity.key().clone_key()).map_err(tls)
-        }
-        None => Ok(builder.with_no_client_auth()),
-    }
+    showing(builder, identity)
 }
 
 /// A client's side that takes any server for the one it wants: what `insecureSkipTLSVerify` asks for. The connection is
@@ -97,6 +95,14 @@ pub fn client_config_without_verification(identity: Option<&Identity>) -> Result
         .map_err(tls)?
         .dangerous()
         .with_custom_certificate_verifier(anybody);
+    showing(builder, identity)
+}
+
+/// A client's side that shows `identity` where the server asks for a certificate.
+fn showing(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    identity: Option<&Identity>,
+) -> Result<ClientConfig, PkiError> {
     match identity {
         Some(identity) => {
             builder.with_client_auth_cert(identity.chain().to_vec(), identity.key().clone_key()).map_err(tls)
