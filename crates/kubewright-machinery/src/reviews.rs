@@ -1,6 +1,7 @@
-//! Reviews from the side of those who ask: whom a token stands for (TokenReview), and whether a user may do something
-//! (SubjectAccessReview). Questions are built and answers judged; nobody is asked here.
+//! Reviews: whom a token stands for (TokenReview), whether a user may do something (SubjectAccessReview), and what is
+//! done to an object (AdmissionReview). Questions about the first two are built and answers judged; nobody is asked here.
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::user::{UserInfo, strings};
@@ -24,6 +25,32 @@ impl Decision {
             (true, _) => Self::Deny(reason),
             (false, true) => Self::Allow(reason),
             (false, false) => Self::NoOpinion(reason),
+        }
+    }
+}
+
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Operation {
+    /// It is created, also through PUT or apply.
+    Create,
+    /// It is changed: replaced, patched or applied, also through subresources.
+    Update,
+    /// It is deleted; there is no new object.
+    Delete,
+    /// It is connected to, as by `kubectl exec`.
+    Connect,
+}
+
+impl Operation {
+    /// As reviews, webhook configurations and policies spell it: `CREATE`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+pub use kubewright_machinery::reviews::Operation;
 use kubewright_machinery::status::Status;
 use serde_json::Value;
 
@@ -21,31 +22,6 @@ pub use namespace::NamespaceLifecycle;
 pub(crate) use namespace::terminating;
 pub(crate) use webhook::Connections;
 pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
-
-/// What is done to the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// A new object, also through PUT or apply.
-    Create,
-    /// A change, also through patch and subresources.
-    Update,
-    /// A deletion; there is no new object.
-    Delete,
-    /// A connection to a subresource such as `exec`.
-    Connect,
-}
-
-impl Operation {
-    /// As webhooks and policies spell it: `CREATE`, …
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
-        }
-    }
-}
 
 /// One write on its way (`admission.Attributes`).
 pub struct Attributes<'a> {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kubewright_machinery::reviews::Operation;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::edits::carry;
-use super::review::{GroupVersionResource, Operation, Request, UserInfo};
+use super::review::{GroupVersionResource, Request, UserInfo};
 use super::verdict::Verdict;
 use crate::context::{Context, Get, List, View};
 use crate::kind::{Key, Object};

@@ -48,13 +48,14 @@ use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+pub use kubewright_machinery::reviews::Operation;
 
 pub use self::admission::{Admission, Handler, Mutator, Validator};
 use self::admission::{Erased, Mutates, Raw, Validates};
 pub use self::certificates::{Certificates, Lives};
 pub use self::conversion::Conversion;
 pub(crate) use self::conversion::Converts;
-pub use self::review::{GroupVersionResource, Operation, UserInfo};
+pub use self::review::{GroupVersionResource, UserInfo};
 pub(crate) use self::set::Webhooks;
 pub use self::verdict::{Cause, Verdict};
 use crate::cache::Index;

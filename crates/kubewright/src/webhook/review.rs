@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kubewright_machinery::patch::diff::diff;
+use kubewright_machinery::reviews::Operation;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -29,32 +30,6 @@ pub(super) enum ReviewError {
     /// No question in it.
     #[error("the review has no request")]
     NoRequest,
-}
-
-/// What is to be done with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Operation {
-    /// It is created.
-    Create,
-    /// It is replaced, patched or applied.
-    Update,
-    /// It is deleted.
-    Delete,
-    /// It is connected to, as by `kubectl exec`.
-    Connect,
-}
-
-impl Operation {
-    /// As configurations and reviews have it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
-        }
-    }
 }
 
 /// Who does it.
