@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::kind::{Kind, Served};
 use super::namespaces::Namespaces;
-use super::trust::{Clients, Proxies, Trust};
+use super::trust::{self, Trust};
 use super::vouching::Vouching;
 use super::{Error, manifests};
 use crate::authn::TokenWebhook;
@@ -124,8 +124,8 @@ impl AggregatedServer {
         config.api_audiences = Vec::new();
         let reviews = cluster.at("/apis/authentication.k8s.io/v1/tokenreviews");
         config.authenticators = vec![
-            Arc::new(Proxies(Arc::clone(&trust))),
-            Arc::new(Clients(Arc::clone(&trust))),
+            trust::proxies(&trust),
+            trust::clients(&trust),
             Arc::new(TokenWebhook::new(reviews, false, HOLDS)),
         ];
         let reviews = cluster.at("/apis/authorization.k8s.io/v1/subjectaccessreviews");

@@ -97,47 +97,41 @@ fn believed(version: &str, data: &Value) -> Believed {
     }
 }
 
-/// Authenticates by the cluster's front proxy.
-pub(super) struct Proxies(pub Arc<Trust>);
+/// Authenticates by what the cluster believes at the time.
+struct Following<A> {
+    trust: Arc<Trust>,
+    of: fn(&Believed) -> Option<&A>,
+}
 
-impl Authenticator for Proxies {
+/// An authenticator by the cluster's front proxy.
+pub(super) fn proxies(trust: &Arc<Trust>) -> Arc<dyn Authenticator> {
+    Arc::new(Following { trust: Arc::clone(trust), of: |believed| believed.proxy.as_ref() })
+}
+
+/// An authenticator by client certificates that the cluster's authority vouches for.
+pub(super) fn clients(trust: &Arc<Trust>) -> Arc<dyn Authenticator> {
+    Arc::new(Following { trust: Arc::clone(trust), of: |believed| believed.clients.as_ref() })
+}
+
+impl<A: Authenticator + Clone> Authenticator for Following<A> {
     fn authenticate<'a>(
         &'a self,
         core: &'a Core,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<UserInfo>, Refused>> {
         Box::pin(async move {
-            let proxy = self.0.believed.read().proxy.clone();
-            match proxy {
-                Some(proxy) => proxy.authenticate(core, request).await,
+            let authenticator = (self.of)(&self.trust.believed.read()).cloned();
+            match authenticator {
+                Some(authenticator) => authenticator.authenticate(core, request).await,
                 None => Ok(None),
             }
         })
     }
 
     fn forget(&self, headers: &mut HeaderMap) {
-        if let Some(proxy) = &self.0.believed.read().proxy {
-            proxy.forget(headers);
+        if let Some(authenticator) = (self.of)(&self.trust.believed.read()) {
+            authenticator.forget(headers);
         }
-    }
-}
-
-/// Authenticates by client certificates that the cluster's authority vouches for.
-pub(super) struct Clients(pub Arc<Trust>);
-
-impl Authenticator for Clients {
-    fn authenticate<'a>(
-        &'a self,
-        core: &'a Core,
-        request: &'a Parts,
-    ) -> BoxFuture<'a, Result<Option<UserInfo>, Refused>> {
-        Box::pin(async move {
-            let clients = self.0.believed.read().clients.clone();
-            match clients {
-                Some(clients) => clients.authenticate(core, request).await,
-                None => Ok(None),
-            }
-        })
     }
 }
 
