@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::body::{self, Expected};
 use super::{Call, managers, metadata, read_body};
-use crate::admission::{self, Operation, Phase};
+use crate::admission::{Operation, Phase};
 use crate::request::negotiate::{self, Endpoint};
 use crate::request::params::WriteKind;
 use crate::request::{Transform, WriteOptions};
@@ -33,34 +33,7 @@ fn context<'a>(call: &'a Call, options: &'a Value, operation: Operation, dry_run
 
 /// Runs all of admission over what is asked for; gives it back as plugins made it.
 async fn admit(cx: &WriteContext<'_>, call: &Call, object: Value) -> Result<Value, Status> {
-    if cx.core.admission().is_empty() {
-        return Ok(object);
-    }
-    let name = if cx.name.is_empty() { meta::name(&object).to_string() } else { cx.name.to_string() };
-    let mut attributes = admission::Attributes {
-        core: cx.core,
-        operation: cx.operation,
-        resource: cx.resource,
-        subresource: cx.subresource,
-        namespace: cx.namespace,
-        name: &name,
-        object: Some(object),
-        old: None,
-        options: cx.options,
-        dry_run: cx.dry_run,
-        user: cx.user,
-        now: cx.now,
-        warnings: Vec::new(),
-        trail: call.trail(),
-        rounds: Default::default(),
-    };
-    let mut outcome = admission::run(&mut attributes, Phase::Mutate).await;
-    if outcome.is_ok() {
-        outcome = admission::run(&mut attributes, Phase::Validate).await;
-    }
-    attributes.warnings.drain(..).for_each(|text| call.warn(text));
-    outcome?;
-    attributes.object.ok_or_else(|| Status::internal("an admission plugin lost the object"))
+    call.admit_object(cx, object, None, &[Phase::Mutate, Phase::Validate]).await
 }
 
 /// A request to a computed resource.

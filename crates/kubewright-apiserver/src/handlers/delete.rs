@@ -11,7 +11,7 @@ use kubewright_storage::{Entry, Expect, StoreError};
 use serde_json::{Value, json};
 
 use super::{Call, body, read_body, store_failure};
-use crate::admission::{self, Operation, Phase};
+use crate::admission::{Operation, Phase};
 use crate::request::negotiate::Endpoint;
 use crate::request::{DeleteOptions, Input, Transform};
 use crate::resources::{Propagation, RequestBody, WriteContext, splice};
@@ -184,7 +184,7 @@ async fn try_delete(
     if matches!(step, Step::Pending) {
         return Ok(Some(Deleted { gone: false, object, returned }));
     }
-    admit(call, name, options, &options_object, &old, now).await?;
+    call.admit(&cx, None, Some(&old), &[Phase::Mutate, Phase::Validate]).await?;
     let remove_after = match step {
         Step::Show => return Ok(Some(Deleted { gone: false, object, returned: true })),
         Step::Remove => None,
@@ -403,44 +403,4 @@ async fn mark(
         Err(StoreError::Conflict { .. }) => Ok(None),
         Err(error) => Err(store_failure(&error)),
     }
-}
-
-async fn admit(
-    call: &Call,
-    name: &str,
-    options: &DeleteOptions,
-    options_object: &Value,
-    old: &Arc<Value>,
-    now: Timestamp,
-) -> Result<(), Status> {
-    if call.core.admission().is_empty() {
-        return Ok(());
-    }
-    let namespace = match (&*call.resource.group, &*call.resource.plural) {
-        ("", "namespaces") => name,
-        _ => call.namespace(),
-    };
-    let mut attributes = admission::Attributes {
-        core: &call.core,
-        operation: Operation::Delete,
-        resource: &call.resource,
-        subresource: None,
-        namespace,
-        name,
-        object: None,
-        old: Some(Arc::clone(old)),
-        options: options_object,
-        dry_run: options.dry_run,
-        user: &call.user,
-        now,
-        warnings: Vec::new(),
-        trail: call.trail(),
-        rounds: Default::default(),
-    };
-    let mut outcome = admission::run(&mut attributes, Phase::Mutate).await;
-    if outcome.is_ok() {
-        outcome = admission::run(&mut attributes, Phase::Validate).await;
-    }
-    attributes.warnings.drain(..).for_each(|text| call.warn(text));
-    outcome
 }

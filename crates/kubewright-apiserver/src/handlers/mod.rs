@@ -28,6 +28,7 @@ use crate::server::{Core, Response, respond};
 use crate::tables::{self, Include};
 
 mod action;
+mod admit;
 mod body;
 mod delete;
 mod deletecollection;

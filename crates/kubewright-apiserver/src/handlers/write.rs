@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::body::{self, Expected};
 use super::get::is_plain;
 use super::{Call, managers, metadata, patch, read_body, scale, store_failure};
-use crate::admission::{self, Operation, Phase};
+use crate::admission::{Operation, Phase};
 use crate::authz::{self, Decision};
 use crate::request::negotiate::Endpoint;
 use crate::request::params::WriteKind;
@@ -165,49 +165,15 @@ impl<'c> Writer<'c> {
         operation: Operation,
         object: Value,
         old: Option<&Arc<Value>>,
-        validate: bool,
+        phase: Phase,
     ) -> Result<Value, Status> {
-        let call = self.call;
-        if call.core.admission().is_empty() {
-            return Ok(object);
-        }
-        let name = match &*call.info.name {
-            "" => meta::name(&object).to_string(),
-            name => name.to_string(),
-        };
-        // A Namespace counts as being in itself.
-        let namespace = match (&*call.resource.group, &*call.resource.plural) {
-            ("", "namespaces") => name.clone(),
-            _ => call.namespace().to_string(),
-        };
-        let mut attributes = admission::Attributes {
-            core: &call.core,
-            operation,
-            resource: &call.resource,
-            subresource: call.subresource(),
-            namespace: &namespace,
-            name: &name,
-            object: Some(object),
-            old: old.cloned(),
-            options: self.options_of(operation),
-            dry_run: self.options.dry_run,
-            user: &call.user,
-            now: self.now,
-            warnings: Vec::new(),
-            trail: call.trail(),
-            rounds: Default::default(),
-        };
-        let phase = if validate { Phase::Validate } else { Phase::Mutate };
-        let outcome = admission::run(&mut attributes, phase).await;
-        attributes.warnings.drain(..).for_each(|text| call.warn(text));
-        outcome?;
-        attributes.object.ok_or_else(|| Status::internal("an admission plugin lost the object"))
+        self.call.admit_object(&self.context(operation), object, old, &[phase]).await
     }
 
     /// Creates the object, whose managedFields are done. `authorize` when the request was not a create.
     pub async fn create(&self, object: Value, authorize: Option<()>) -> Result<Written, Status> {
         let call = self.call;
-        let mut object = self.admit(Operation::Create, object, None, false).await?;
+        let mut object = self.admit(Operation::Create, object, None, Phase::Mutate).await?;
         metadata::dedup_owners(call, &mut object, true);
         let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
         let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
@@ -255,7 +221,7 @@ impl<'c> Writer<'c> {
         if authorize.is_some() {
             self.authorize_create().await?;
         }
-        let checked = self.admit(Operation::Create, object, None, true).await?;
+        let checked = self.admit(Operation::Create, object, None, Phase::Validate).await?;
         self.store_new(checked, !base.is_empty(), reservation).await
     }
 
@@ -459,7 +425,7 @@ impl<'c> Writer<'c> {
             }
             Change::Scale(edit) => edit.apply(self, &old)?,
         };
-        object = self.admit(Operation::Update, object, Some(&old), false).await?;
+        object = self.admit(Operation::Update, object, Some(&old), Phase::Mutate).await?;
         metadata::dedup_owners(call, &mut object, true);
 
         let asked = match meta::resource_version(&object) {
@@ -499,7 +465,7 @@ impl<'c> Writer<'c> {
         }
         resource.forget_nulls(&mut object);
         managers::keep_times(&old, &mut object);
-        let object = self.admit(Operation::Update, object, Some(&old), true).await?;
+        let object = self.admit(Operation::Update, object, Some(&old), Phase::Validate).await?;
 
         // Whichever endpoint takes the last hold away: the kind says what else holds, and is told.
         if metadata::is_released(&object, &old) && !resource.strategy.held(&object) {
