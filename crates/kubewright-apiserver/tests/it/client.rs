@@ -25,6 +25,9 @@ pub async fn server() -> Server {
     Server::new(config).await.expect("the store is in memory")
 }
 
+/// What asks for a table.
+pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
 /// Sends requests as an administrator.
 #[derive(Clone)]
 pub struct Client(pub InProcess);
@@ -47,10 +50,14 @@ impl Client {
 
     pub async fn send(&self, method: &str, path: &str, content_type: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let response = self.raw(method, path, content_type, &body).await;
-        let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.expect("the body ends").to_bytes();
-        (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into()))
+        read(self.raw(method, path, content_type, &body).await).await
+    }
+
+    /// Sends nothing, and takes the answer in one form.
+    pub async fn accepting(&self, method: &str, path: &str, accept: &str) -> (u16, Value) {
+        let request = http::Request::builder().method(method).uri(path).header("accept", accept);
+        let request = request.body(Full::new(Bytes::new())).expect("tests send well-formed requests");
+        read(self.0.clone().oneshot(request).await.expect("the server runs")).await
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
@@ -72,4 +79,10 @@ impl Client {
     pub async fn delete(&self, path: &str, body: Value) -> (u16, Value) {
         self.send("DELETE", path, "application/json", &body).await
     }
+}
+
+async fn read(response: Response) -> (u16, Value) {
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect().await.expect("the body ends").to_bytes();
+    (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::client::Client;
+use crate::client::{Client, TABLE};
 use http_body_util::BodyExt;
 use kubewright_apiserver::outbound::{Call, CallError, Outbound};
 use kubewright_apiserver::server::{Core, Server, ServerConfig};
@@ -10,7 +10,6 @@ use kubewright_apiserver::{BoxFuture, aggregation, crds};
 use kubewright_machinery::schema::SchemaRef;
 use kubewright_storage::{MemoryStore, Store};
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/x.example.com/v1/namespaces/a/widgets";
@@ -256,13 +255,7 @@ async fn a_scale_shows_its_own_columns() {
         json!({"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"});
     client.post(DEFINITIONS, definition(&[scaled])).await;
     client.post(WIDGETS, widget("w", json!({"n": 3}))).await;
-    let request = http::Request::get(format!("{WIDGETS}/w/scale"))
-        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
-        .body(http_body_util::Full::new(bytes::Bytes::new()))
-        .unwrap();
-    let response = client.0.clone().oneshot(request).await.unwrap();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    let table: Value = serde_json::from_slice(&body).unwrap();
+    let (_, table) = client.accepting("GET", &format!("{WIDGETS}/w/scale"), TABLE).await;
     assert_eq!(table["columnDefinitions"][1]["name"], "Desired", "{table}");
     assert_eq!(table["rows"][0]["cells"][1], 3);
 }

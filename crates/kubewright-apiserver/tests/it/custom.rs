@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::client::Client;
+use crate::client::{Client, TABLE};
 use http_body_util::BodyExt;
 use kubewright_apiserver::crds;
 use kubewright_apiserver::server::{Server, ServerConfig};
 use kubewright_machinery::schema::SchemaRef;
 use kubewright_storage::MemoryStore;
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 const WIDGETS: &str = "/apis/x.example.com/v1/namespaces/a/widgets";
 
@@ -44,15 +43,6 @@ fn widget(name: &str, spec: Value) -> Value {
 async fn apply(client: &Client, path: &str, manager: &str, object: &Value) -> (u16, Value) {
     let path = format!("{path}?fieldManager={manager}&force=true");
     client.send("PATCH", &path, "application/apply-patch+yaml", object).await
-}
-
-async fn accepting(client: &Client, path: &str, accept: &str) -> (u16, Value) {
-    let request = http::Request::get(path).header("accept", accept);
-    let request = request.body(http_body_util::Full::new(bytes::Bytes::new())).unwrap();
-    let response = client.0.clone().oneshot(request).await.unwrap();
-    let code = response.status().as_u16();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    (code, serde_json::from_slice(&body).unwrap_or_default())
 }
 
 #[tokio::test]
@@ -109,13 +99,7 @@ async fn verbs_that_a_custom_resource_lacks_are_named() {
 async fn deletions_of_collections_answer_in_the_form_asked_for() {
     let client = widgets().await;
     client.post(WIDGETS, widget("w", json!({}))).await;
-    let request = http::Request::delete(WIDGETS)
-        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
-        .body(http_body_util::Full::new(bytes::Bytes::new()))
-        .unwrap();
-    let response = client.0.clone().oneshot(request).await.unwrap();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    let table: Value = serde_json::from_slice(&body).unwrap();
+    let (_, table) = client.accepting("DELETE", WIDGETS, TABLE).await;
     assert_eq!((&table["kind"], &table["rows"][0]["cells"][0]), (&json!("Table"), &json!("w")));
     assert_eq!(table["metadata"].get("continue"), None, "{table}");
 }
@@ -125,9 +109,9 @@ async fn any_application_type_will_do_and_one_object_is_no_list() {
     let client = widgets().await;
     client.post(WIDGETS, widget("w", json!({}))).await;
     let one = format!("{WIDGETS}/w");
-    assert_eq!(accepting(&client, &one, "application/*").await.0, 200);
+    assert_eq!(client.accepting("GET", &one, "application/*").await.0, 200);
     let list = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
-    let (code, status) = accepting(&client, &one, list).await;
+    let (code, status) = client.accepting("GET", &one, list).await;
     assert_eq!((code, &status["message"]), (500, &json!("content is not a list")));
 }
 
