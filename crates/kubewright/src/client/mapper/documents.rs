@@ -212,3 +212,32 @@ struct OldResource {
     #[serde(default)]
     verbs: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn servers_without_aggregated_discovery_are_read_group_by_group() {
+        let groups = json!({"kind": "APIGroupList", "groups": [{"name": "apps",
+            "versions": [{"version": "v1beta1"}, {"version": "v1"}], "preferredVersion": {"version": "v1"}}]});
+        let names = Document::parse(groups.to_string().as_bytes()).unwrap();
+        assert_eq!(names, Document::Names(vec![("apps".into(), vec!["v1".into(), "v1beta1".into()])]));
+        let core = Document::parse(br#"{"kind":"APIVersions","versions":["v1"]}"#).unwrap();
+        assert_eq!(core, Document::Names(vec![(String::new(), vec!["v1".into()])]));
+        let list = json!({"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
+            {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment",
+             "verbs": ["get"], "shortNames": ["deploy"]},
+            {"name": "deployments/scale", "namespaced": true, "kind": "Scale", "verbs": ["get"]}]});
+        let version = parse_version(list.to_string().as_bytes(), "apps", "v1").unwrap();
+        assert_eq!(version.resources.len(), 1);
+        assert_eq!(version.resources[0].subresources, ["scale"]);
+        assert_eq!(
+            version.resources[0].kind.collection_path(Some("n")),
+            "/apis/apps/v1/namespaces/n/deployments"
+        );
+        assert!(Document::parse(b"{}").is_err() && Document::parse(b"<html>").is_err());
+    }
+}

@@ -4,6 +4,7 @@
 //! bytes. What never happens here: guessing a plural or a scope.
 
 mod documents;
+mod missing;
 mod refresh;
 mod table;
 
@@ -19,9 +20,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::documents::{Document, parse_version};
+pub use self::missing::{Missing, NotServed};
 use self::refresh::Refresh;
 use self::table::{Group, Version};
-pub use self::table::{Missing, NotServed, Resources, Served};
+pub use self::table::{Resources, Served};
 use crate::kind::Kind;
 
 /// What is asked for: everything in one document, in any form that a server knows.

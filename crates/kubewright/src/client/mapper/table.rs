@@ -1,6 +1,7 @@
 //! What an API server serves, as a table made of its discovery documents: kinds and their resources, in the order of
 //! preference. Pure; how the documents are fetched, and when anew, is said beside it.
 
+use super::missing::{Missing, NotServed};
 use crate::kind::Kind;
 
 /// A resource that is served, as discovery describes it.
@@ -28,43 +29,6 @@ impl Served {
     }
 }
 
-/// What was asked for is not served.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} is not served: {missing}")]
-pub struct NotServed {
-    /// What was asked for, such as `Widget in group example.com`.
-    pub wanted: String,
-    /// What there is not.
-    pub missing: Missing,
-}
-
-/// What there is not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Missing {
-    /// No such group.
-    #[error("there is no group \"{0}\"; is its CustomResourceDefinition or APIService installed?")]
-    Group(String),
-    /// No such version of the group.
-    #[error("group \"{group}\" has no version {version}, but {has}", has = .has.join(", "))]
-    Version {
-        /// The group.
-        group: String,
-        /// The version that was asked for.
-        version: String,
-        /// The versions there are.
-        has: Vec<String>,
-    },
-    /// No such kind in the group.
-    #[error("group \"{0}\" has no such kind")]
-    Kind(String),
-    /// No resource of that name, in any group or in the one that was named.
-    #[error("there is no such resource")]
-    Resource,
-    /// The aggregated API server behind it can't be asked.
-    #[error("the API server behind {0} can't be reached")]
-    Unreachable(String),
-}
-
 /// A group that is served, with its versions in the order of preference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Group {
@@ -79,6 +43,20 @@ pub(super) struct Version {
     /// What it serves is not known: whoever serves it could not be asked.
     pub(super) unreachable: bool,
     pub(super) resources: Vec<Served>,
+}
+
+impl Version {
+    /// Why a kind is not found in this version of a group.
+    fn missing(&self, group: &str) -> Missing {
+        match self.unreachable {
+            true => Missing::Unreachable(join(group, &self.name)),
+            false => Missing::Kind(group.into()),
+        }
+    }
+
+    fn of_kind(&self, kind: &str) -> Option<&Served> {
+        self.resources.iter().find(|served| served.kind.kind == kind)
+    }
 }
 
 /// Everything that is served, the core group first and the others in the server's order.
@@ -110,17 +88,13 @@ impl Resources {
     pub fn kind(&self, group: &str, kind: &str) -> Result<&Served, NotServed> {
         let wanted = || format!("{kind} in group \"{group}\"");
         let found = self.group(group, wanted)?;
-        let of_kind = |version: &'_ &Version| version.resources.iter().any(|served| served.kind.kind == kind);
-        let served = found.versions.iter().find(of_kind);
-        served
-            .and_then(|version| version.resources.iter().find(|served| served.kind.kind == kind))
-            .ok_or_else(|| NotServed {
-                wanted: wanted(),
-                missing: match found.versions.iter().find(|version| version.unreachable) {
-                    Some(version) => Missing::Unreachable(join(group, &version.name)),
-                    None => Missing::Kind(group.into()),
-                },
-            })
+        found.versions.iter().find_map(|version| version.of_kind(kind)).ok_or_else(|| NotServed {
+            wanted: wanted(),
+            missing: match found.versions.iter().find(|version| version.unreachable) {
+                Some(version) => version.missing(group),
+                None => Missing::Kind(group.into()),
+            },
+        })
     }
 
     /// A kind by its full coordinates, as objects name it (`apiVersion` and `kind`).
@@ -131,13 +105,7 @@ impl Resources {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let wanted = || format!("{kind} of {api_version}");
         let found = self.version(group, version, wanted)?;
-        found.resources.iter().find(|served| served.kind.kind == kind).ok_or_else(|| NotServed {
-            wanted: wanted(),
-            missing: match found.unreachable {
-                true => Missing::Unreachable(api_version.into()),
-                false => Missing::Kind(group.into()),
-            },
-        })
+        found.of_kind(kind).ok_or_else(|| NotServed { wanted: wanted(), missing: found.missing(group) })
     }
 
     fn version(
@@ -180,7 +148,7 @@ impl Resources {
             let versions =
                 groups.flat_map(|group| group.versions.iter().map(move |version| (group, version)));
             let silent = versions.filter(|(_, version)| version.unreachable);
-            silent.map(|(group, version)| Missing::Unreachable(join(&group.name, &version.name))).next()
+            silent.map(|(group, version)| version.missing(&group.name)).next()
         };
         self.all().find(place).ok_or_else(|| NotServed {
             wanted: format!("resource {text}"),
@@ -198,11 +166,7 @@ impl Resources {
         if version.resources.iter().any(|served| served.kind.plural == kind.plural) {
             return Ok(());
         }
-        let missing = match version.unreachable {
-            true => Missing::Unreachable(kind.api_version()),
-            false => Missing::Kind(kind.group.clone()),
-        };
-        Err(NotServed { wanted: wanted(), missing })
+        Err(NotServed { wanted: wanted(), missing: version.missing(&kind.group) })
     }
 
     /// Whether a resource of a URL lives in namespaces; `None` when it is not served.
@@ -221,7 +185,7 @@ fn join(group: &str, version: &str) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::documents::{Document, parse_version};
+    use super::super::documents::Document;
     use super::*;
 
     fn resource(plural: &str, kind: &str, scope: &str, more: Value) -> Value {
@@ -337,27 +301,5 @@ mod tests {
         assert!(matches!(missing("metrics.k8s.io", "v1beta1", "pods"), Err(Missing::Unreachable(_))));
         assert_eq!(table.is_namespaced("example.com", "gadgets"), Some(false));
         assert_eq!(table.is_namespaced("example.com", "gizmos"), None);
-    }
-
-    #[test]
-    fn servers_without_aggregated_discovery_are_read_group_by_group() {
-        let groups = json!({"kind": "APIGroupList", "groups": [{"name": "apps",
-            "versions": [{"version": "v1beta1"}, {"version": "v1"}], "preferredVersion": {"version": "v1"}}]});
-        let names = Document::parse(groups.to_string().as_bytes()).unwrap();
-        assert_eq!(names, Document::Names(vec![("apps".into(), vec!["v1".into(), "v1beta1".into()])]));
-        let core = Document::parse(br#"{"kind":"APIVersions","versions":["v1"]}"#).unwrap();
-        assert_eq!(core, Document::Names(vec![(String::new(), vec!["v1".into()])]));
-        let list = json!({"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
-            {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment",
-             "verbs": ["get"], "shortNames": ["deploy"]},
-            {"name": "deployments/scale", "namespaced": true, "kind": "Scale", "verbs": ["get"]}]});
-        let version = parse_version(list.to_string().as_bytes(), "apps", "v1").unwrap();
-        assert_eq!(version.resources.len(), 1);
-        assert_eq!(version.resources[0].subresources, ["scale"]);
-        assert_eq!(
-            version.resources[0].kind.collection_path(Some("n")),
-            "/apis/apps/v1/namespaces/n/deployments"
-        );
-        assert!(Document::parse(b"{}").is_err() && Document::parse(b"<html>").is_err());
     }
 }
