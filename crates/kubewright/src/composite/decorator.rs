@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::Resource;
 
 use super::{Decoration, Observed, Related, Relations, Rollout, Selector, again};
-use crate::context::Context;
+use crate::context::{Context, has_finalizer};
 use crate::controller::{Action, Controller, Predicate, Reconciler};
 use crate::kind::{Defined, Key, Kind, Object};
 use crate::{Result, Verb};
@@ -166,8 +166,7 @@ impl<D: Decorator> Decorated<D> {
         let deleting = object.meta().deletion_timestamp.is_some();
         let selected = self.is_selected(&object, cx)?;
         let finalizer = self.decorator.finalizer();
-        let held =
-            finalizer.filter(|name| object.meta().finalizers.iter().flatten().any(|known| known == name));
+        let held = finalizer.filter(|name| has_finalizer(&*object, name));
         let finalizes = deleting || !selected;
         if finalizes && held.is_none() {
             self.relations.forget(cx.key());
@@ -178,11 +177,8 @@ impl<D: Decorator> Decorated<D> {
         }
         let manager = format!("{}/{}", cx.field_manager(), self.decorator.name());
         let related = self.decorator.related(&object);
-        self.relations.relate(cx.key(), &related)?;
-        cx.caught_up(related.iter().flat_map(Related::kinds).collect()).await?;
         let wanted = {
-            let children = cx.children_of(&*object, Some(&manager)).await?;
-            let observed = Observed { children, related: &related, view: cx.view() };
+            let observed = Observed::of(&*object, Some(&manager), &related, &self.relations, cx).await?;
             if finalizes {
                 self.decorator.finalize(&object, &observed)?
             } else {

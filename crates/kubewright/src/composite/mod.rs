@@ -28,7 +28,7 @@ pub(crate) use self::related::Relations;
 pub use self::rollout::Rollout;
 pub(crate) use self::rollout::{Seen, Step};
 pub use self::selector::Selector;
-use crate::context::Context;
+use crate::context::{Context, has_finalizer};
 use crate::controller::{Action, Controller, Reconciler, Trigger};
 use crate::kind::{Defined, Key, Kind, Object};
 use crate::{Result, Verb};
@@ -161,19 +161,15 @@ impl<C: Composite> Composed<C> {
     async fn sync(&self, parent: Arc<C::Parent>, cx: &Context) -> Result<Action> {
         let deleting = parent.meta().deletion_timestamp.is_some();
         let finalizer = self.composite.finalizer();
-        let holds = |name: &str| parent.meta().finalizers.iter().flatten().any(|known| known == name);
         match finalizer {
             None if deleting => return Ok(Action::done()),
-            Some(name) if deleting && !holds(name) => return Ok(Action::done()),
+            Some(name) if deleting && !has_finalizer(&*parent, name) => return Ok(Action::done()),
             Some(name) if !deleting => cx.add_finalizer(&parent, name).await?,
             _ => {}
         }
         let related = self.composite.related(&parent);
-        self.relations.relate(cx.key(), &related)?;
-        cx.caught_up(related.iter().flat_map(Related::kinds).collect()).await?;
         let desired = {
-            let children = cx.children_of(&*parent, None).await?;
-            let observed = Observed { children, related: &related, view: cx.view() };
+            let observed = Observed::of(&*parent, None, &related, &self.relations, cx).await?;
             if deleting {
                 self.composite.finalize(&parent, &observed)?
             } else {

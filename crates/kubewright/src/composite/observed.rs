@@ -3,18 +3,36 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Related;
+use super::{Related, Relations};
 use crate::Result;
 use crate::cache::{Cached, DecodeError};
-use crate::context::{View, is_ready};
+use crate::context::{Context, View, is_ready};
 use crate::kind::{Key, Kind, Object};
 
 /// What is observed: the children that the object has (attachments, for a [`Decorator`](super::Decorator)), and what
 /// relates to it.
 pub struct Observed<'a> {
-    pub(super) children: BTreeMap<(Kind, Key), Arc<Cached>>,
-    pub(super) related: &'a [Related],
-    pub(super) view: &'a View,
+    children: BTreeMap<(Kind, Key), Arc<Cached>>,
+    related: &'a [Related],
+    view: &'a View,
+}
+
+impl<'a> Observed<'a> {
+    /// What is observed of an object, once the cache shows this process's own writes. `decorator` is whose attachments
+    /// the children are, if not those of the object's own controller. From now on changes of what the rules select have
+    /// the object looked at again.
+    pub(super) async fn of<K: Object>(
+        object: &K,
+        decorator: Option<&str>,
+        related: &'a [Related],
+        relations: &Relations,
+        cx: &'a Context,
+    ) -> Result<Observed<'a>> {
+        relations.relate(cx.key(), related)?;
+        cx.caught_up(related.iter().flat_map(Related::kinds).collect()).await?;
+        let children = cx.children_of(object, decorator).await?;
+        Ok(Observed { children, related, view: cx.view() })
+    }
 }
 
 impl Observed<'_> {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Get, List, Query, Scoped, View};
+use super::{Get, List, Scoped, View};
 use crate::Result;
 use crate::cache::{Index, Informer};
 use crate::client::{ClientOptions, Mapper, Permit, Permits, Verb};
@@ -127,7 +127,7 @@ impl Access {
     /// # Errors
     /// As there.
     pub fn list<K: Object>(&self) -> List<K> {
-        List { scoped: Arc::clone(&self.scoped), query: Query::default(), kind: std::marker::PhantomData }
+        List::new(&self.scoped)
     }
 
     /// The informer of a declared kind, for reads on bytes and metadata alone.

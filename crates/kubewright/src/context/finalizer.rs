@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use http::Request;
 use serde_json::json;
 
 use super::Context;
+use crate::Result;
 use crate::kind::{Key, Kind, Object};
-use crate::{Error, Result};
+
+/// Whether an object has a finalizer.
+pub(crate) fn has_finalizer<K: Object>(object: &K, finalizer: &str) -> bool {
+    object.meta().finalizers.iter().flatten().any(|known| known == finalizer)
+}
 
 impl Context {
     /// Puts a finalizer on an object, unless it is there or the object is being deleted. Conditional on the
@@ -17,10 +21,10 @@ impl Context {
     /// # Errors
     /// When the API server refuses it; a conflict means that the object changed meanwhile.
     pub async fn add_finalizer<K: Object>(&self, object: &Arc<K>, finalizer: &str) -> Result {
-        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
-        if finalizers.iter().any(|known| known == finalizer) || object.meta().deletion_timestamp.is_some() {
+        if has_finalizer(&**object, finalizer) || object.meta().deletion_timestamp.is_some() {
             return Ok(());
         }
+        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
         finalizers.push(finalizer.to_owned());
         self.set_finalizers(object, &finalizers).await
     }
@@ -30,12 +34,11 @@ impl Context {
     /// # Errors
     /// As [`add_finalizer`](Self::add_finalizer).
     pub async fn remove_finalizer<K: Object>(&self, object: &Arc<K>, finalizer: &str) -> Result {
-        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
-        let before = finalizers.len();
-        finalizers.retain(|known| known != finalizer);
-        if finalizers.len() == before {
+        if !has_finalizer(&**object, finalizer) {
             return Ok(());
         }
+        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
+        finalizers.retain(|known| known != finalizer);
         self.set_finalizers(object, &finalizers).await
     }
 
@@ -44,15 +47,7 @@ impl Context {
         let patch = json!({"metadata": {
             "finalizers": finalizers, "uid": meta.uid, "resourceVersion": meta.resource_version,
         }});
-        let manager =
-            percent_encoding::utf8_percent_encode(&self.scoped.manager, percent_encoding::NON_ALPHANUMERIC);
-        let path = Kind::of::<K>().object_path(&Key::of(&**object));
-        let request = Request::patch(format!("{path}?fieldManager={manager}"))
-            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
-            .header(http::header::ACCEPT, "application/json")
-            .body(serde_json::to_vec(&patch)?)
-            .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
-        self.scoped.client.request_text(request).await?;
-        Ok(())
+        let (kind, key) = (Kind::of::<K>(), Key::of(&**object));
+        self.merge_patch(&self.scoped.manager, &kind, &key, &patch).await
     }
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::Request;
 use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::drift::Target;
+use super::requests::unless_gone;
+use crate::Result;
 use crate::cache::Cached;
 use crate::kind::{Key, Kind, Object};
-use crate::{Error, Result};
 
 /// What a writer wants of an object's labels and annotations; `None` wants a name gone, whoever set it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Context {
         let memory = &self.scoped.memory;
         let concerned = takes_back || !marks.sets_nothing() || memory.knows(&key, &target);
         if concerned && !memory.is_applied(&key, &target, &wish, &cached) {
-            match gone_is_none(self.apply_value(manager, &target, &wish).await)? {
+            match unless_gone(self.apply_value(manager, &target, &wish).await)? {
                 Some(result) => {
                     written = result.resource_version() != cached.resource_version();
                     memory.applied(&key, target.clone(), &wish, &result);
@@ -99,26 +99,10 @@ impl Context {
             }
         }
         if let Some(patch) = marks.removal(&cached) {
-            let manager = percent_encoding::utf8_percent_encode(manager, percent_encoding::NON_ALPHANUMERIC);
-            let path = target.kind.object_path(&key);
-            let request = Request::patch(format!("{path}?fieldManager={manager}"))
-                .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
-                .header(http::header::ACCEPT, "application/json")
-                .body(serde_json::to_vec(&patch)?)
-                .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
-            let patched = self.scoped.client.request_text(request).await.map_err(Error::from);
-            written |= gone_is_none(patched)?.is_some();
+            let patched = self.merge_patch(manager, &target.kind, &key, &patch).await;
+            written |= unless_gone(patched)?.is_some();
         }
         Ok(written)
-    }
-}
-
-/// Gone meanwhile, or another object of that name by now: there is nothing to mark.
-fn gone_is_none<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::drift::Target;
+use super::requests::unless_gone;
 use crate::Result;
 use crate::kind::{Key, Kind, Object};
 
@@ -57,11 +58,9 @@ impl Context {
                 return Ok(());
             }
         }
-        match self.apply_value(manager, &target, &wish).await {
-            Ok(result) => self.scoped.memory.applied(&key, target, &wish, &result),
-            // Gone meanwhile, or another object of that name by now: there is nobody to report of.
-            Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => {}
-            Err(error) => return Err(error),
+        // Where it is gone there is nobody to report of.
+        if let Some(result) = unless_gone(self.apply_value(manager, &target, &wish).await)? {
+            self.scoped.memory.applied(&key, target, &wish, &result);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::reads::unknown_index;
 use crate::cache::{Cache, Cached, DecodeError, Index, Informer, Scope, decode_all};
 use crate::client::Undeclared;
 use crate::kind::{Key, Kind, Object};
@@ -85,7 +86,7 @@ impl View {
         let informer = self.declared(&Kind::of::<K>())?;
         let keys =
             informer.read(|store| Some(store.indexed_keys(index, value)?.cloned().collect::<Vec<Key>>()));
-        let mut keys = keys.ok_or_else(|| super::unknown_index(informer.kind(), index))?;
+        let mut keys = keys.ok_or_else(|| unknown_index(informer.kind(), index))?;
         keys.sort_unstable();
         Ok(keys)
     }
