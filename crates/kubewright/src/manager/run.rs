@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::cluster::Place;
 use super::endpoints::{Endpoints, addresses, private};
@@ -172,7 +171,7 @@ impl Manager {
             watch_limits(limits, &self.name, &metrics);
         }
         let guards = Guards { warnings: Arc::default() };
-        let served = self.serve_endpoints(&guards, &home, &health, &metrics).await?;
+        let mut served = self.serve_endpoints(&guards, &home, &health, &metrics).await?;
         let mut others = BTreeMap::new();
         for cluster in self.clusters {
             let (name, place) = cluster.open((limit, &metrics)).await?;
@@ -181,7 +180,12 @@ impl Manager {
         let places = std::iter::once(&home).chain(others.values());
         metrics.watch_caches(places.map(|place| (place.name.clone(), place.cache.clone())));
         let (recorder, events) = Recorder::new(guards.client(&home, own_permits(), None), &self.name);
-        let mut events = tokio::spawn(events);
+        // Every recorder goes with its part, so that it ends once the last event is written.
+        let mut writing = Parts::default();
+        writing.start_what_may_end("the writer of events".into(), async move {
+            events.await;
+            Ok(())
+        });
         let (stop, stopped) = watch::channel(false);
         // Once nothing works any more, and so nothing is written any more that webhooks may be asked about.
         let (rest, at_rest) = watch::channel(false);
@@ -299,6 +303,8 @@ impl Manager {
             () = shutdown => Ok(()),
             error = parts.failed(&health) => Err(error),
             error = answering.failed(&health) => Err(error),
+            error = served.servers.failed(&health) => Err(error),
+            error = writing.failed(&health) => Err(error),
             _ = &mut standing => {
                 health.ended("the agreement with other replicas");
                 Err(Error::TaskEnded("the agreement with other replicas".into()))
@@ -320,10 +326,7 @@ impl Manager {
             }
         };
         tokio::join!(answers, release);
-        // Every recorder went with its part, so this ends once the last event is written.
-        if tokio::time::timeout(LAST_EVENTS, &mut events).await.is_err() {
-            events.abort();
-        }
+        writing.drain(LAST_EVENTS).await;
         result
     }
 }
@@ -339,10 +342,13 @@ impl Manager {
         metrics: &Arc<Metrics>,
     ) -> Result<Served> {
         let (queues, watchdog) = (Arc::new(Queues::default()), Arc::new(Watchdog::default()));
-        let mut servers = JoinSet::new();
-        servers.spawn({
+        let mut servers = Parts::default();
+        servers.start("the watchdog".into(), {
             let watchdog = Arc::clone(&watchdog);
-            async move { watchdog.beat().await }
+            async move {
+                watchdog.beat().await;
+                Ok(())
+            }
         });
         health.live_check(Box::new(move || watchdog.judge(Instant::now())));
         let (end, ended) = watch::channel(false);
@@ -358,7 +364,11 @@ impl Manager {
                 let names = Names::new(&self.name, &self.own_namespace);
                 let certificate = Alone::new("metrics", names.dns_of(&names.metrics_service()), certificates);
                 secured = Some(Secured { shown: certificate.shown().tls(), callers: None });
-                servers.spawn(certificate.run(ended.clone()));
+                let certificate = certificate.run(ended.clone());
+                servers.start("the certificate of metrics".into(), async move {
+                    certificate.await;
+                    Ok(())
+                });
                 gate = Some(Gate::new(guards.client(home, metrics_permits(), None)));
             }
             let endpoints = Endpoints {
@@ -372,16 +382,20 @@ impl Manager {
                 metrics: Arc::clone(metrics),
             };
             let what = if serves.metrics { "metrics" } else { "health" };
-            servers.spawn(serve(listener, secured, what, Arc::new(endpoints), ended.clone()));
+            let server = serve(listener, secured, what, Arc::new(endpoints), ended.clone());
+            servers.start(format!("the server of {what}"), async move {
+                server.await;
+                Ok(())
+            });
         }
-        Ok(Served { queues, _servers: servers, _end: end })
+        Ok(Served { queues, servers, _end: end })
     }
 }
 
 /// What is served to the last: whoever asks while the process stops is told so.
 struct Served {
     queues: Arc<Queues>,
-    _servers: JoinSet<()>,
+    servers: Parts,
     _end: watch::Sender<bool>,
 }
 
