@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kubewright_machinery::schema::{ListType, Schema, SchemaRef, Type, Validation};
+use kubewright_machinery::schema::{ListType, Schema, SchemaRef, Validation};
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
@@ -120,7 +120,7 @@ impl Definitions {
         let untyped = self.dialect == Dialect::V2
             && (schema.nullable || schema.int_or_string || schema.preserve_unknown_fields);
         if let Some(ty) = schema.ty.filter(|_| !untyped) {
-            out.insert("type".into(), json!(type_name(ty)));
+            out.insert("type".into(), json!(ty.name()));
         }
         if let Some(format) = schema.format.as_deref().filter(|format| *format != "quantity") {
             out.insert("format".into(), json!(format));
@@ -223,17 +223,6 @@ fn extensions(schema: &Schema, out: &mut Map<String, Value>) {
     }
 }
 
-fn type_name(ty: Type) -> &'static str {
-    match ty {
-        Type::Object => "object",
-        Type::Array => "array",
-        Type::String => "string",
-        Type::Integer => "integer",
-        Type::Number => "number",
-        Type::Boolean => "boolean",
-    }
-}
-
 /// A number without a fraction as an integer, as Go prints it.
 fn plain(number: f64) -> Value {
     let whole = number as i64;
@@ -242,6 +231,8 @@ fn plain(number: f64) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use kubewright_machinery::schema::Type;
+
     use super::*;
 
     fn named(name: &str, properties: &[(&str, SchemaRef)]) -> SchemaRef {

@@ -157,7 +157,7 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kubewright_machinery::schema::{ListType, Schema, Type};
+    use kubewright_machinery::schema::{ListType, Schema};
     use serde_json::{Map, Value, json};
 
     fn reference(file: &str) -> Option<Value> {
@@ -225,15 +225,7 @@ mod tests {
         }
         out.append(&mut facts);
         if let Some(ty) = schema.ty {
-            let name = match ty {
-                Type::Object => "object",
-                Type::Array => "array",
-                Type::String => "string",
-                Type::Integer => "integer",
-                Type::Number => "number",
-                Type::Boolean => "boolean",
-            };
-            out.insert("type".into(), name.into());
+            out.insert("type".into(), ty.name().into());
         }
         if let Some(format) = &schema.format {
             out.insert("format".into(), (**format).into());

@@ -87,17 +87,6 @@ pub struct Patch {
     operations: Vec<Map<String, Value>>,
 }
 
-pub(super) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// Reads a patch; also gives its strict faults (duplicate and unknown fields of operations).
 ///
 /// # Errors
@@ -105,7 +94,7 @@ pub(super) fn type_name(value: &Value) -> &'static str {
 pub fn parse(body: &[u8]) -> Result<(Patch, Vec<String>), ParseError> {
     let Decoded { value, strict } = decode::json(body)?;
     let wrong = |found: &Value, place: &str, expected: &str| decode::Error::Type {
-        found: type_name(found).into(),
+        found: decode::json_type(found).into(),
         place: place.into(),
         expected: expected.into(),
     };

@@ -33,7 +33,7 @@ pub fn parse(body: &[u8]) -> Result<Decoded, Error> {
         Value::Object(_) => Ok(decoded),
         Value::Null => Err(Error::Null),
         other => Err(Error::Decode(decode::Error::Type {
-            found: super::json::type_name(other).into(),
+            found: decode::json_type(other).into(),
             place: "value".into(),
             expected: "map[string]interface {}".into(),
         })),

@@ -94,6 +94,20 @@ pub enum Type {
     Boolean,
 }
 
+impl Type {
+    /// Its name in schemas and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::Object => "object",
+            Type::Array => "array",
+            Type::String => "string",
+            Type::Integer => "integer",
+            Type::Number => "number",
+            Type::Boolean => "boolean",
+        }
+    }
+}
+
 /// `x-kubernetes-list-type` (KEP-555).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListType {

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::validate::type_name;
 use super::{ListType, Schema, Type, Validation};
 
 /// Which OpenAPI.
@@ -151,7 +150,7 @@ impl Writer {
                 || (schema.ty == Some(Type::Array) && no_items)
                 || (schema.ty == Some(Type::Object) && schema.preserve_unknown_fields));
         if let Some(ty) = schema.ty.filter(|_| !untyped) {
-            out.insert("type".into(), type_name(ty).into());
+            out.insert("type".into(), ty.name().into());
         }
         let mut text = |key: &str, value: Option<&str>| {
             if let Some(value) = value {

@@ -163,14 +163,14 @@ impl Validator<'_> {
         if self.is_int_or_string(schema) {
             return actual == "integer" || actual == "string";
         }
-        schema.ty.is_some_and(|ty| type_name(ty) == actual)
+        schema.ty.is_some_and(|ty| ty.name() == actual)
     }
 
     fn types(&self, schema: &Schema) -> &'static str {
         if self.is_int_or_string(schema) {
             return "integer,string";
         }
-        schema.ty.map_or("", type_name)
+        schema.ty.map_or("", Type::name)
     }
 
     /// The format of a schema, where it means something for its type.
@@ -516,18 +516,6 @@ fn same_keys(schema: &Schema, a: &Value, b: &Value) -> bool {
     })
 }
 
-/// The name of a type in schemas and messages.
-pub(crate) fn type_name(ty: Type) -> &'static str {
-    match ty {
-        Type::Object => "object",
-        Type::Array => "array",
-        Type::String => "string",
-        Type::Integer => "integer",
-        Type::Number => "number",
-        Type::Boolean => "boolean",
-    }
-}
-
 /// Equality of a value with one of an enum: numbers are compared as the type of the enum's.
 fn equals(value: &Value, allowed: &Value) -> bool {
     match (value, allowed) {
@@ -569,7 +557,7 @@ impl<'a> Range<'a> {
             _ => &[],
         };
         let format = schema.format.as_deref().filter(|f| formats.contains(f));
-        Self { integer, format, named: if formats.is_empty() { "" } else { ty.map_or("", type_name) } }
+        Self { integer, format, named: if formats.is_empty() { "" } else { ty.map_or("", Type::name) } }
     }
 
     fn holds(&self, int: Option<i64>, float: f64) -> bool {

@@ -126,7 +126,7 @@ pub fn parse(body: &[u8]) -> Result<Decoded, Error> {
         Value::Null => decoded.value = Value::Object(Map::new()),
         other => {
             return Err(Error::Decode(decode::Error::Type {
-                found: super::json::type_name(other).into(),
+                found: decode::json_type(other).into(),
                 place: "value".into(),
                 expected: "map[string]interface {}".into(),
             }));
