@@ -11,9 +11,7 @@ use std::sync::Arc;
 use kubewright_machinery::schema::SchemaRef;
 
 use crate::request::RequestInfo;
-use crate::resources::{
-    MetaChecks, Resource, Subresource, SubresourceAction, Table, Verb, Verbs, WriteRules,
-};
+use crate::resources::{MetaChecks, Resource, Subresource, Table, WriteRules};
 
 mod availability;
 mod columns;
@@ -44,15 +42,8 @@ const KIND: &str = "APIService";
 /// resource.
 pub fn resource(schema: SchemaRef) -> Resource {
     let registry = Arc::new(Registry::new(schema.clone()));
-    let status = Subresource {
-        name: "status".into(),
-        group: GROUP.into(),
-        version: VERSION.into(),
-        kind: KIND.into(),
-        schema: None,
-        verbs: Verbs::of(&[Verb::Get, Verb::Patch, Verb::Update]),
-        action: SubresourceAction::Update(Arc::new(service::StatusStrategy)),
-    };
+    let strategy = Arc::new(service::StatusStrategy);
+    let status = Subresource::status(GROUP, VERSION, KIND, strategy);
     Resource {
         categories: vec!["api-extensions".into()],
         storage_version_hash: crate::discovery::storage_version_hash(GROUP, VERSION, KIND),

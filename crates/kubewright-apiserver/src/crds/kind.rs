@@ -105,18 +105,11 @@ fn resource(
 }
 
 fn subresources(definition: &Definition, version: &Version, facts: Arc<Facts>) -> Vec<Subresource> {
-    let verbs = Verbs::of(&[Verb::Get, Verb::Patch, Verb::Update]);
     let mut subresources = Vec::new();
     if version.status {
-        subresources.push(Subresource {
-            name: "status".into(),
-            group: definition.group.as_str().into(),
-            version: version.name.as_str().into(),
-            kind: definition.accepted.kind.as_str().into(),
-            schema: None,
-            verbs,
-            action: SubresourceAction::Update(Arc::new(StatusOnly(facts))),
-        });
+        let kind = &definition.accepted.kind;
+        let strategy = Arc::new(StatusOnly(facts));
+        subresources.push(Subresource::status(&definition.group, &version.name, kind, strategy));
     }
     if let Some(scale) = &version.scale {
         subresources.push(Subresource {
@@ -125,7 +118,7 @@ fn subresources(definition: &Definition, version: &Version, facts: Arc<Facts>) -
             version: "v1".into(),
             kind: "Scale".into(),
             schema: None,
-            verbs,
+            verbs: Verbs::of(&[Verb::Get, Verb::Patch, Verb::Update]),
             action: SubresourceAction::Scale(ScaleFacts {
                 spec_replicas: scale.spec_replicas.as_str().into(),
                 status_replicas: scale.status_replicas.as_str().into(),

@@ -12,7 +12,7 @@ use kubewright_machinery::schema::SchemaRef;
 
 use crate::discovery;
 use crate::outbound::{Https, Outbound};
-use crate::resources::{Resource, Subresource, SubresourceAction, Verb, Verbs, WriteRules};
+use crate::resources::{Resource, Subresource, WriteRules};
 
 mod columns;
 mod convert;
@@ -53,15 +53,8 @@ pub fn resource(schema: SchemaRef) -> Resource {
 /// As [`resource`], with another way to call conversion webhooks.
 pub fn resource_calling(schema: SchemaRef, outbound: Arc<dyn Outbound>) -> Resource {
     let registry = Arc::new(Registry::new(schema.clone(), outbound));
-    let status = Subresource {
-        name: "status".into(),
-        group: GROUP.into(),
-        version: VERSION.into(),
-        kind: KIND.into(),
-        schema: None,
-        verbs: Verbs::of(&[Verb::Get, Verb::Patch, Verb::Update]),
-        action: SubresourceAction::Update(Arc::new(definition::StatusStrategy::new(Arc::clone(&registry)))),
-    };
+    let strategy = Arc::new(definition::StatusStrategy::new(Arc::clone(&registry)));
+    let status = Subresource::status(GROUP, VERSION, KIND, strategy);
     Resource {
         short_names: vec!["crd".into(), "crds".into()],
         categories: vec!["api-extensions".into()],

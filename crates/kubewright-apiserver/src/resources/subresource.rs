@@ -8,7 +8,7 @@ use kubewright_machinery::schema::SchemaRef;
 use kubewright_machinery::status::Status;
 use serde_json::Value;
 
-use super::{Strategy, Verbs, WriteContext};
+use super::{Strategy, Verb, Verbs, WriteContext};
 use crate::BoxFuture;
 use crate::request::Query;
 use crate::server::ServerBody;
@@ -30,6 +30,21 @@ pub struct Subresource {
     pub verbs: Verbs,
     /// What it does.
     pub action: SubresourceAction,
+}
+
+impl Subresource {
+    /// `/status` of a kind, under a strategy of its own.
+    pub fn status(group: &str, version: &str, kind: &str, strategy: Arc<dyn Strategy>) -> Self {
+        Self {
+            name: "status".into(),
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            schema: None,
+            verbs: Verbs::of(&[Verb::Get, Verb::Patch, Verb::Update]),
+            action: SubresourceAction::Update(strategy),
+        }
+    }
 }
 
 /// What a subresource does.
