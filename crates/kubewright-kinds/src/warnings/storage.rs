@@ -6,22 +6,20 @@ use super::labels::{node_selector_term, old_label};
 use super::{amount, old_volumes};
 use crate::fields::{at, entries, items, text};
 
-const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-
 fn old_annotation(object: &Value, key: &str, why: &str, out: &mut Vec<String>) {
     if !at(object, &["metadata", "annotations", key]).is_null() {
         out.push(format!("metadata.annotations[{key}]: {why}"));
     }
 }
 
+fn old_class(object: &Value, out: &mut Vec<String>) {
+    let why = "deprecated since v1.8; use \"storageClassName\" attribute instead";
+    old_annotation(object, "volume.beta.kubernetes.io/storage-class", why, out);
+}
+
 pub(crate) fn persistent_volume(object: &Value, _: Option<&Value>) -> Vec<String> {
     let mut out = Vec::new();
-    old_annotation(
-        object,
-        OLD_CLASS,
-        "deprecated since v1.8; use \"storageClassName\" attribute instead",
-        &mut out,
-    );
+    old_class(object, &mut out);
     old_annotation(
         object,
         "volume.beta.kubernetes.io/mount-options",
@@ -47,12 +45,7 @@ pub(crate) fn persistent_volume(object: &Value, _: Option<&Value>) -> Vec<String
 
 pub(crate) fn claim(object: &Value, _: Option<&Value>) -> Vec<String> {
     let mut out = Vec::new();
-    old_annotation(
-        object,
-        OLD_CLASS,
-        "deprecated since v1.8; use \"storageClassName\" attribute instead",
-        &mut out,
-    );
+    old_class(object, &mut out);
     claim_spec(at(object, &["spec"]), "spec", &mut out);
     out
 }
