@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::names::Names;
+use super::review::Review;
 use crate::kind::{Kind, Object};
 use crate::{Error, Result};
 
@@ -205,16 +206,6 @@ fn keep(mut own: Value, converted: &Value) -> Value {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    api_version: String,
-    request: Option<Request>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Request {
     #[serde(default)]
     uid: String,
@@ -230,7 +221,7 @@ struct Request {
 /// # Errors
 /// When the body is no ConversionReview.
 pub(super) fn review(conversions: &[Arc<dyn Converts>], body: &[u8]) -> Result<(Vec<u8>, bool), String> {
-    let review: Review = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let review: Review<Request> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let known = ["apiextensions.k8s.io/v1", "apiextensions.k8s.io/v1beta1"];
     if review.kind != "ConversionReview" || !known.contains(&&*review.api_version) {
         return Err(format!("expected a ConversionReview, got {} of {:?}", review.kind, review.api_version));

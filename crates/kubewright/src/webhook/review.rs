@@ -104,19 +104,20 @@ pub(super) struct Request {
     pub options: Option<Box<RawValue>>,
 }
 
+/// A review of any kind, as API servers send it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review {
+pub(super) struct Review<R> {
     #[serde(default)]
-    kind: String,
+    pub kind: String,
     #[serde(default)]
-    api_version: String,
-    request: Option<Request>,
+    pub api_version: String,
+    pub request: Option<R>,
 }
 
 /// Reads a question; also gives what the answer has to repeat.
 pub(super) fn read(body: &[u8]) -> Result<(Request, Asked), ReviewError> {
-    let review: Review = serde_json::from_slice(body).map_err(ReviewError::Decode)?;
+    let review: Review<Request> = serde_json::from_slice(body).map_err(ReviewError::Decode)?;
     let known = ["admission.k8s.io/v1", "admission.k8s.io/v1beta1"];
     if review.kind != "AdmissionReview" || !known.contains(&&*review.api_version) {
         return Err(ReviewError::Kind { kind: review.kind, api_version: review.api_version });
