@@ -49,6 +49,32 @@ pub struct Attributes<'a> {
     pub field_selector: Option<Cow<'a, str>>,
 }
 
+impl<'a> Attributes<'a> {
+    /// May the user do this to a resource: to all of its objects, in all namespaces?
+    pub fn of_resource(
+        user: &'a UserInfo,
+        verb: impl Into<Cow<'a, str>>,
+        group: &'a str,
+        version: &'a str,
+        resource: &'a str,
+    ) -> Self {
+        Attributes {
+            user,
+            verb: verb.into(),
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+            subresource: "".into(),
+            namespace: "".into(),
+            name: "".into(),
+            path: "".into(),
+            resource_request: true,
+            label_selector: None,
+            field_selector: None,
+        }
+    }
+}
+
 /// One policy.
 pub trait Authorizer: Send + Sync {
     /// Decides. It must not block: what it needs it reads through `core.reader()`.

@@ -189,18 +189,10 @@ mod tests {
     fn a_question_says_what_is_asked_and_leaves_out_what_is_not() {
         let user = UserInfo::new("jane", &["dev"]);
         let attributes = Attributes {
-            user: &user,
-            verb: "list".into(),
-            group: "".into(),
-            version: "v1".into(),
-            resource: "pods".into(),
-            subresource: "".into(),
             namespace: "team".into(),
-            name: "".into(),
-            path: "".into(),
-            resource_request: true,
             label_selector: Some("a=b,c,d>3".into()),
             field_selector: Some("spec.nodeName!=n".into()),
+            ..Attributes::of_resource(&user, "list", "", "v1", "pods")
         };
         assert_eq!(
             spec(&attributes),

@@ -143,18 +143,9 @@ async fn an_authorization_webhook_that_fails_decides_as_it_was_set_up() {
     let core = Server::new(hook::config()).await.expect("the store is in memory");
     let user = kubewright_apiserver::authn::UserInfo::new("jane", &[]);
     let asked = Attributes {
-        user: &user,
-        verb: "get".into(),
-        group: "".into(),
-        version: "v1".into(),
-        resource: "pods".into(),
-        subresource: "".into(),
         namespace: "team".into(),
         name: "p".into(),
-        path: "".into(),
-        resource_request: true,
-        label_selector: None,
-        field_selector: None,
+        ..Attributes::of_resource(&user, "get", "", "v1", "pods")
     };
     let broken = Hook::replying(|_| Reply::Raw(500, "x-a", "b", Bytes::new())).await;
     for (deny_on_failure, expected) in

@@ -287,18 +287,10 @@ mod tests {
             let user = UserInfo::new(format!("system:node:{node}"), &["system:nodes"]);
             let (resource, subresource) = what.1.split_once('/').unwrap_or((what.1, ""));
             let attributes = Attributes {
-                user: &user,
-                verb: verb.into(),
-                group: what.0.into(),
-                version: "v1".into(),
-                resource: resource.into(),
                 subresource: subresource.into(),
                 namespace: at.0.into(),
                 name: at.1.into(),
-                path: "".into(),
-                resource_request: true,
-                label_selector: None,
-                field_selector: None,
+                ..Attributes::of_resource(&user, verb, what.0, "v1", resource)
             };
             matches!(self.authorizer.authorize(self.server.core(), &attributes).await, Decision::Allow(_))
         }

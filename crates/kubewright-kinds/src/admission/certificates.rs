@@ -70,18 +70,8 @@ async fn decide(attributes: &Attributes<'_>, verb: &str) -> Result<(), Status> {
     let domain = signer.split('/').next().unwrap_or_default();
     for name in [signer, &format!("{domain}/*")] {
         let question = authz::Attributes {
-            user: attributes.user,
-            verb: verb.into(),
-            group: GROUP.into(),
-            version: "*".into(),
-            resource: "signers".into(),
-            subresource: "".into(),
-            namespace: "".into(),
             name: name.into(),
-            path: "".into(),
-            resource_request: true,
-            label_selector: None,
-            field_selector: None,
+            ..authz::Attributes::of_resource(attributes.user, verb, GROUP, "*", "signers")
         };
         if authz::exercise_if_granted(attributes.core, &question).await {
             return Ok(());

@@ -121,18 +121,8 @@ impl Wanted {
         let verb: Cow<'a, str> = mode.verb().into();
         let constrained = mode != Mode::Plain;
         let question = |group: &'static str, resource: &'static str, name: &'a str| Attributes {
-            user: caller,
-            verb: verb.clone(),
-            group: group.into(),
-            version: "v1".into(),
-            resource: resource.into(),
-            subresource: "".into(),
-            namespace: "".into(),
             name: name.into(),
-            path: "".into(),
-            resource_request: true,
-            label_selector: None,
-            field_selector: None,
+            ..Attributes::of_resource(caller, verb.clone(), group, "v1", resource)
         };
         let of_users = if constrained { GROUP } else { "" };
         let user = match (service_account::split(&self.name), self.node()) {

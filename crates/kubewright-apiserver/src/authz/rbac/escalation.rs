@@ -70,18 +70,9 @@ fn name_of(object: &Value) -> &str {
 /// Whether an authorizer lets the user do that to a role.
 async fn allowed(cx: &WriteContext<'_>, verb: &str, plural: &str, namespace: &str, name: &str) -> bool {
     let attributes = Attributes {
-        user: cx.user,
-        verb: verb.into(),
-        group: GROUP.into(),
-        version: "*".into(),
-        resource: plural.into(),
-        subresource: "".into(),
         namespace: namespace.into(),
         name: name.into(),
-        path: "".into(),
-        resource_request: true,
-        label_selector: None,
-        field_selector: None,
+        ..Attributes::of_resource(cx.user, verb, GROUP, "*", plural)
     };
     authz::exercise_if_granted(cx.core, &attributes).await
 }

@@ -199,18 +199,9 @@ mod tests {
         name: &'a str,
     ) -> Attributes<'a> {
         Attributes {
-            user,
-            verb: verb.into(),
-            group: group.into(),
-            version: "v1".into(),
-            resource: resource.into(),
-            subresource: "".into(),
             namespace: "team".into(),
             name: name.into(),
-            path: "".into(),
-            resource_request: true,
-            label_selector: None,
-            field_selector: None,
+            ..Attributes::of_resource(user, verb, group, "v1", resource)
         }
     }
 

@@ -238,18 +238,10 @@ impl Used {
 
     fn asked<'a>(&'a self, user: &'a UserInfo, namespace: &'a str, name: &'a str) -> Attributes<'a> {
         Attributes {
-            user,
-            verb: (&*self.verb).into(),
-            group: (&*self.group).into(),
-            version: "".into(),
-            resource: (&*self.resource).into(),
             subresource: (&*self.subresource).into(),
             namespace: namespace.into(),
             name: name.into(),
-            path: "".into(),
-            resource_request: true,
-            label_selector: None,
-            field_selector: None,
+            ..Attributes::of_resource(user, &*self.verb, &self.group, "", &self.resource)
         }
     }
 }

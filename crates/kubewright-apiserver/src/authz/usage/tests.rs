@@ -43,18 +43,10 @@ fn used(usage: &Usage, uses: &[&str]) {
         let (resource, sub) = parts[2].split_once('/').unwrap_or((parts[2], ""));
         usage.note(
             &Attributes {
-                user: &user,
-                verb: parts[0].into(),
-                group: parts[1].into(),
-                version: "v1".into(),
-                resource: resource.into(),
                 subresource: sub.into(),
                 namespace: parts[3].into(),
                 name: parts[4].into(),
-                path: "".into(),
-                resource_request: true,
-                label_selector: None,
-                field_selector: None,
+                ..Attributes::of_resource(&user, parts[0], parts[1], "v1", resource)
             },
             true,
         );
