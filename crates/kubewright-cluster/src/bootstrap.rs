@@ -4,9 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Node;
-use kube::Api;
-use kube::api::PostParams;
 use kubewright_apiserver::authn::TokenRequests;
 use kubewright_apiserver::server::{Server, ServerConfig};
 use kubewright_kinds::{Options, admission, bootstrap, initial};
@@ -36,28 +33,18 @@ pub(crate) fn kinds(
     Ok(())
 }
 
-/// Writes the objects that there are before anybody asks. `authentication` tells aggregated servers whom to believe.
+/// Writes the objects that there are before anybody asks, the simulated nodes among them: nobody can be asked yet whether
+/// a node may register itself. `authentication` tells aggregated servers whom to believe.
 pub(crate) async fn install(
     server: &Server,
     service_range: Ipv4Net,
     endpoint: Option<SocketAddr>,
     authentication: Value,
+    nodes: usize,
 ) -> Result<(), ClusterError> {
     let endpoint = endpoint.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)));
     let mut objects = initial::objects(&service_range.into(), first(service_range).into(), endpoint);
     objects.push(authentication);
+    objects.extend((0..nodes).map(nodes::named));
     bootstrap::install(server.core(), objects).await.map_err(|error| ClusterError::Bootstrap(Box::new(error)))
-}
-
-/// Creates the simulated nodes; those that are there already stay as they are.
-pub(crate) async fn create_nodes(client: kube::Client, count: usize) -> Result<(), ClusterError> {
-    let api: Api<Node> = Api::all(client);
-    for index in 0..count {
-        match api.create(&PostParams::default(), &nodes::named(index)).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(source) => return Err(ClusterError::Nodes { index, source: Box::new(source) }),
-        }
-    }
-    Ok(())
 }

@@ -91,14 +91,6 @@ pub enum ClusterError {
     /// The objects that every cluster has can't be written.
     #[error("cannot write the bootstrap objects")]
     Bootstrap(#[source] Box<BootstrapError>),
-    /// A simulated node was refused.
-    #[error("cannot create simulated node {index}")]
-    Nodes {
-        /// Its number.
-        index: usize,
-        /// The cause.
-        source: Box<kube::Error>,
-    },
     /// Roles can't be read.
     #[error("cannot read what was granted")]
     Permissions(#[source] kubewright_storage::StoreError),

@@ -23,6 +23,7 @@ pub mod controllers;
 mod descriptions;
 mod front_proxy;
 mod garbage;
+mod identity;
 mod kubeconfig;
 pub mod nodes;
 
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use identity::Identity;
 use ipnet::Ipv4Net;
 use kubewright::Manager;
 use kubewright_apiserver::authn::{AUTHENTICATED, UserInfo};
@@ -81,26 +83,26 @@ impl Cluster {
         };
         let address = listener.as_ref().map(Listener::address);
         let believed = proxy.published(&authority.certificate_pem());
-        bootstrap::install(&server, service_range, address, believed).await?;
+        let nodes = if config.controllers { config.nodes } else { 0 };
+        bootstrap::install(&server, service_range, address, believed, nodes).await?;
         let (stop, stopped) = watch::channel(false);
         let shutdown_delay = config.shutdown_delay;
         let mut cluster = Self { server, listener, authority, stop, tasks: Vec::new(), shutdown_delay };
         cluster.tasks.push(tokio::spawn(compact(store, config.compaction_interval)));
         if config.controllers {
-            bootstrap::create_nodes(cluster.client(), config.nodes).await?;
             cluster.run_controllers(stopped);
         }
         Ok(cluster)
     }
 
-    fn run_controllers(&mut self, stopped: watch::Receiver<bool>) {
-        // Each works under the identity a real cluster gives it.
-        let client = self.client_as("system:kube-controller-manager", &["system:masters"], "default");
-        let mut manager = Manager::new("kube-controller-manager", client.clone());
-        for controller in controllers::all(self.authority.certificate_pem()) {
-            manager = manager.controller(controller);
+    fn run_controllers(&mut self, mut until: watch::Receiver<bool>) {
+        let client =
+            |identity: Identity| kube::Client::new(self.server.service(Some(identity.user())), "default");
+        let mut manager = Manager::new("kube-controller-manager", client(identity::MANAGER))
+            .runnable(garbage::collector().client(client(garbage::IDENTITY)));
+        for (identity, controller) in controllers::all(self.authority.certificate_pem()) {
+            manager = manager.controller(controller.client(client(identity)));
         }
-        let mut until = stopped.clone();
         self.tasks.push(tokio::spawn(async move {
             let shutdown = async move {
                 // The sender is gone: the cluster was dropped.
@@ -108,13 +110,6 @@ impl Cluster {
             };
             if let Err(error) = manager.run(shutdown).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "the controllers have ended");
-            }
-        }));
-        let mut until = stopped;
-        self.tasks.push(tokio::spawn(async move {
-            tokio::select! {
-                () = garbage::run(client) => {}
-                _ = until.wait_for(|stop| *stop) => {}
             }
         }));
     }

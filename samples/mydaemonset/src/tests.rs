@@ -153,6 +153,27 @@ async fn an_operator_killed_while_it_creates_pods_leaves_exactly_one_a_node() ->
 }
 
 #[tokio::test]
+async fn the_operator_uses_nothing_beyond_the_role_its_manifests_print() -> TestResult {
+    let cluster = TestCluster::with(ClusterConfig { nodes: 2, ..ClusterConfig::default() }).await?;
+    let operator = cluster.run(operator()).await?;
+    let client = cluster.client();
+    create(client.clone(), "one").await?;
+    eventually!(cluster, "one pod a node", one_a_node(client.clone(), "one").await?);
+    let sets: Api<MyDaemonSet> = Api::default_namespaced(client.clone());
+    let image = Patch::Merge(json!({"spec": {"image": "two"}}));
+    sets.patch("web", &PatchParams::default(), &image).await?;
+    eventually!(cluster, "the new image is rolled out", one_a_node(client.clone(), "two").await?);
+    eventually!(cluster, "all are available", {
+        sets.get_status("web").await?.status.is_some_and(|status| status.available_replicas == 2)
+    });
+    sets.delete("web", &DeleteParams::default()).await?;
+    eventually!(cluster, "the pods go with their set", pods(client.clone()).await?.is_empty());
+    let report = cluster.permissions(operator.user()).await?;
+    assert!(report.used > 0 && report.not_granted.is_empty() && report.wide.is_empty(), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_empty_image_is_refused_with_the_reason() -> TestResult {
     let cluster = cluster(0).await?;
     let error = create(cluster.client(), "").await.expect_err("the image is empty");

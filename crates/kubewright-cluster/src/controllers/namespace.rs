@@ -9,10 +9,12 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams
 use kube::discovery::{Discovery, Scope, verbs};
 use kubewright::{Action, Context, Controller, Permit, Reconciler, Result, Verb};
 
-use super::time;
+use super::{status, time};
 
 /// The finalizer in `spec.finalizers` that stands for what is in the namespace.
 const FINALIZER: &str = "kubernetes";
+/// The condition that says what a namespace still waits for.
+const REMAINING: &str = "NamespaceContentRemaining";
 /// When to look again at a namespace that is not empty yet.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -51,7 +53,11 @@ impl Reconciler for Namespaces {
             finalize(&namespace, finalizers, cx).await?;
             return Ok(Action::done());
         }
-        cx.patch_status(&namespace, status(&namespace, &left)).await?;
+        let status = status_of(&namespace, &left);
+        if namespace.status.as_ref() != Some(&status) {
+            let next = Namespace { status: Some(status), ..Namespace::clone(&namespace) };
+            status::update(&Api::all(cx.client()), &next, cx).await?;
+        }
         Ok(Action::after(AGAIN))
     }
 }
@@ -120,7 +126,7 @@ async fn finalize(namespace: &Namespace, finalizers: Vec<String>, cx: &Context) 
     }
 }
 
-fn status(namespace: &Namespace, left: &[(ApiResource, usize)]) -> NamespaceStatus {
+fn status_of(namespace: &Namespace, left: &[(ApiResource, usize)]) -> NamespaceStatus {
     let words: Vec<String> = left
         .iter()
         .map(|(resource, count)| {
@@ -130,18 +136,18 @@ fn status(namespace: &Namespace, left: &[(ApiResource, usize)]) -> NamespaceStat
         })
         .collect();
     let message = format!("Some resources are remaining: {}", words.join(", "));
-    let before = namespace.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let since = before
-        .and_then(|all| all.iter().find(|c| c.type_ == "NamespaceContentRemaining" && c.status == "True"))
-        .and_then(|condition| condition.last_transition_time.clone());
-    NamespaceStatus {
-        conditions: Some(vec![NamespaceCondition {
-            type_: "NamespaceContentRemaining".into(),
-            status: "True".into(),
-            reason: Some("SomeResourcesRemain".into()),
-            message: Some(message),
-            last_transition_time: since.or_else(|| Some(time::now())),
-        }]),
-        ..NamespaceStatus::default()
-    }
+    let mut status = namespace.status.clone().unwrap_or_default();
+    let conditions = status.conditions.get_or_insert_default();
+    let before = conditions.iter().position(|condition| condition.type_ == REMAINING);
+    let before = before.map(|index| conditions.remove(index)).filter(|condition| condition.status == "True");
+    conditions.push(NamespaceCondition {
+        type_: REMAINING.into(),
+        status: "True".into(),
+        reason: Some("SomeResourcesRemain".into()),
+        message: Some(message),
+        last_transition_time: before
+            .and_then(|condition| condition.last_transition_time)
+            .or_else(|| Some(time::now())),
+    });
+    status
 }

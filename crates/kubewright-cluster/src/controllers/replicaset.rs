@@ -13,7 +13,7 @@ use kube::{Api, Resource as _};
 use kubewright::{Action, Context, Controller, Event, Key, Reconciler, Result};
 use serde_json::json;
 
-use super::{labels, pods, time};
+use super::{labels, pods, status, time};
 
 /// Pods created or deleted at a time, and in one go.
 const AT_ONCE: usize = 8;
@@ -67,9 +67,13 @@ impl Reconciler for ReplicaSets {
         if !going {
             active = scale(&api, &set, active, cx).await?;
         }
-        let status = status(&set, &active);
+        let status = status_of(&set, &active);
         let next = unready_until(&set, &active);
-        cx.patch_status(&set, status).await?;
+        if !set.status.as_ref().is_some_and(|before| status::same(before, &status)) {
+            let api: Api<ReplicaSet> = Api::namespaced(cx.client(), namespace);
+            let next = ReplicaSet { status: Some(status), ..ReplicaSet::clone(&set) };
+            status::update(&api, &next, cx).await?;
+        }
         Ok(next.map_or_else(Action::done, Action::after))
     }
 }
@@ -223,7 +227,7 @@ fn unready_until(set: &ReplicaSet, active: &[Arc<Pod>]) -> Option<Duration> {
     active.iter().filter_map(|pod| available_in(pod, min_ready(set))).filter(|wait| !wait.is_zero()).min()
 }
 
-fn status(set: &ReplicaSet, active: &[Arc<Pod>]) -> ReplicaSetStatus {
+fn status_of(set: &ReplicaSet, active: &[Arc<Pod>]) -> ReplicaSetStatus {
     let template =
         set.spec.as_ref().and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
     let count = |which: &dyn Fn(&Pod) -> bool| {
@@ -241,6 +245,7 @@ fn status(set: &ReplicaSet, active: &[Arc<Pod>]) -> ReplicaSetStatus {
             available_in(pod, min_ready(set)).is_some_and(|wait| wait.is_zero())
         })),
         observed_generation: set.metadata.generation,
+        conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
         ..ReplicaSetStatus::default()
     }
 }
@@ -296,7 +301,7 @@ mod tests {
     fn the_status_counts_ready_pods() {
         let pods =
             [pod(json!({"app": "web"}), "a", true), pod(json!({"app": "web"}), "a", false)].map(Arc::new);
-        let status = status(&set(), &pods);
+        let status = status_of(&set(), &pods);
         assert_eq!(
             (status.replicas, status.ready_replicas, status.available_replicas),
             (2, Some(1), Some(1))

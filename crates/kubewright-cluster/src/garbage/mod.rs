@@ -1,7 +1,7 @@
 //! The garbage collector: follows the metadata of every kind there is and deletes what nobody owns any more.
 //!
 //! Kinds come and go with definitions: discovery is read again whenever one changes. What is to be done is decided by
-//! [`graph`]; this driver watches metadata, asks and writes, as a client with a role like any other.
+//! [`graph`]; this driver watches metadata, asks and writes, beside the controllers and with a role like theirs.
 
 mod graph;
 
@@ -17,10 +17,12 @@ use kube::api::{
 };
 use kube::discovery::{Discovery, Scope, verbs};
 use kube::{Client, ResourceExt as _};
+use kubewright::{Permit, Runnable, Uses, Verb};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::identity::Identity;
 use graph::{FOREGROUND, Graph, ORPHAN, OwnerRef, Place, Seen, Task};
 
 /// Kinds whose objects own nothing and come in large numbers.
@@ -51,8 +53,25 @@ enum News {
     KindsChanged,
 }
 
+/// Who the collector is.
+pub(crate) const IDENTITY: Identity = Identity::Account("generic-garbage-collector");
+
+/// The collector, to be run until the cluster stops.
+pub(crate) fn collector() -> Runnable {
+    let everything =
+        Permit::on_resource("*", "*", [Verb::Get, Verb::List, Verb::Watch, Verb::Patch, Verb::Delete]);
+    Runnable::new("garbage-collector", |running| async move {
+        tokio::select! {
+            () = run(running.access().client()) => {}
+            () = running.stopped() => {}
+        }
+        Ok(())
+    })
+    .uses(Uses::new().permits(everything))
+}
+
 /// Runs the collector until it is dropped.
-pub async fn run(client: Client) {
+async fn run(client: Client) {
     let (send, mut news) = mpsc::unbounded_channel();
     let mut collector = Collector {
         client: client.clone(),

@@ -4,35 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo, Taint,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kubewright::{Action, Context, Controller, Reconciler, Result, Verb};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::controllers::time;
 
 /// The taint that every node has until its machine has reported.
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
-/// The node object of simulated machine number `index`.
-pub fn named(index: usize) -> Node {
+/// The node object of simulated machine number `index`, as it registers itself.
+pub fn named(index: usize) -> Value {
     let name = format!("node-{index}");
-    let labels = BTreeMap::from([
-        ("kubernetes.io/hostname".to_owned(), name.clone()),
-        ("kubernetes.io/os".to_owned(), "linux".to_owned()),
-        ("kubernetes.io/arch".to_owned(), "amd64".to_owned()),
-        ("type".to_owned(), "simulated".to_owned()),
-    ]);
-    Node {
-        metadata: ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() },
-        spec: Some(NodeSpec::default()),
-        ..Node::default()
-    }
+    let labels = json!({
+        "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+        "type": "simulated",
+    });
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
+        // What admission would add.
+        "spec": {"taints": [{"key": NOT_READY, "effect": "NoSchedule"}]},
+    })
 }
 
 /// Keeps nodes ready.
@@ -150,7 +147,7 @@ mod tests {
     #[test]
     fn a_status_that_was_reported_is_reported_again_unchanged() {
         let now = time::now();
-        let mut node = named(0);
+        let mut node: Node = serde_json::from_value(named(0)).unwrap();
         let first = status(&node, now.clone());
         node.status = Some(first.clone());
         let later = Time(now.0 + std::time::Duration::from_secs(60));
@@ -159,7 +156,7 @@ mod tests {
 
     #[test]
     fn resources_that_a_user_has_set_stay() {
-        let mut node = named(0);
+        let mut node: Node = serde_json::from_value(named(0)).unwrap();
         let gpus = BTreeMap::from([("example.com/gpu".to_owned(), Quantity("8".into()))]);
         node.status = Some(NodeStatus { capacity: Some(gpus.clone()), ..NodeStatus::default() });
         assert_eq!(status(&node, time::now()).capacity, Some(gpus));

@@ -5,6 +5,7 @@ mod clients;
 mod clusters;
 mod following;
 mod garbage;
+mod identities;
 mod mapper;
 mod metrics;
 mod namespaces;

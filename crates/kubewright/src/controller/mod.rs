@@ -144,6 +144,7 @@ pub struct Controller {
     pub(crate) backoff: Backoff,
     pub(crate) timeout: Duration,
     pub(crate) every_replica: bool,
+    pub(crate) client: Option<kube::Client>,
     pub(crate) externals: Vec<External>,
     /// What it does in other clusters, by their names.
     pub(crate) elsewhere: BTreeMap<String, Uses>,
@@ -187,6 +188,7 @@ impl Controller {
             backoff: Queue::<Key, Reason>::BACKOFF,
             timeout: Duration::from_secs(300),
             every_replica: false,
+            client: None,
             externals: Vec::new(),
             relations: Arc::default(),
             elsewhere: BTreeMap::new(),
@@ -338,6 +340,16 @@ impl Controller {
     #[must_use]
     pub fn on_every_replica(mut self) -> Controller {
         self.every_replica = true;
+        self
+    }
+
+    /// Sends its requests through a client of its own rather than the manager's, under the same guard: another identity,
+    /// so that the API server grants this controller less than, or something else than, its siblings. The cache and
+    /// events stay the manager's, whose identity has to be granted `list` and `watch` on what this controller reads.
+    /// Roles that are printed are made for one identity, with the rights of all controllers.
+    #[must_use]
+    pub fn client(mut self, client: kube::Client) -> Controller {
+        self.client = Some(client);
         self
     }
 

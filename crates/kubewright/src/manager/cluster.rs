@@ -44,6 +44,7 @@ enum Way {
 }
 
 /// A cluster as the parts of a manager see it. The manager's own has no name.
+#[derive(Clone)]
 pub(super) struct Place {
     pub(super) name: Option<String>,
     pub(super) client: kube::Client,

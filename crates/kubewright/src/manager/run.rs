@@ -84,10 +84,10 @@ struct Start {
 }
 
 impl Start {
-    /// What code that declares this much shares; `who` it is, for errors.
+    /// What code that declares this much shares; `who` it is, for errors, and the client that it has of its own.
     fn scoped(
         &mut self,
-        who: &str,
+        (who, own): (&str, Option<kube::Client>),
         uses: Uses,
         owned: Vec<Kind>,
         elsewhere: BTreeMap<String, Uses>,
@@ -104,8 +104,11 @@ impl Start {
                 open(&self.manager, &self.guards, place, &self.recorder, &mut self.informers, uses, fence);
             others.insert(name, Arc::new(scoped));
         }
-        let home =
-            open(&self.manager, &self.guards, &self.home, &self.recorder, &mut self.informers, uses, fence);
+        let home = match own {
+            Some(client) => &Place { client, ..self.home.clone() },
+            None => &self.home,
+        };
+        let home = open(&self.manager, &self.guards, home, &self.recorder, &mut self.informers, uses, fence);
         let scoped = Scoped { owned, elsewhere: others, ..home };
         Ok(Arc::new(if self.options.is_empty() { scoped } else { scoped.with(&self.options) }))
     }
@@ -235,7 +238,7 @@ impl Manager {
             permits.extend(&self.webhooks.own_permits(&names));
             let client = start.guards.client(&start.home, permits, None);
             let scoped = |hook: &Webhook| {
-                start.scoped("a webhook", hook.uses.clone(), Vec::new(), BTreeMap::new(), None)
+                start.scoped(("a webhook", None), hook.uses.clone(), Vec::new(), BTreeMap::new(), None)
             };
             let serving = self.webhooks.serve(names, listener, client, scoped, &at_rest)?;
             metrics.watch_webhooks(serving.metrics);
@@ -257,7 +260,8 @@ impl Manager {
             let (lead, fence) = lead(runnable.every_replica);
             let name = format!("runnable {}", runnable.name);
             let (uses, elsewhere) = (runnable.uses.clone(), runnable.elsewhere.clone());
-            let scoped = start.scoped(&name, uses, Vec::new(), elsewhere, fence.as_ref())?;
+            let own = runnable.client.clone();
+            let scoped = start.scoped((&name, own), uses, Vec::new(), elsewhere, fence.as_ref())?;
             let may_end = runnable.may_end;
             let task = runnable.drive(lead, scoped, stopped.clone(), &health);
             if may_end {
@@ -271,7 +275,9 @@ impl Manager {
             let name = format!("controller {}", controller.name);
             let (uses, elsewhere) =
                 (std::mem::take(&mut controller.uses), std::mem::take(&mut controller.elsewhere));
-            let scoped = start.scoped(&name, uses, controller.owned.clone(), elsewhere, fence.as_ref())?;
+            let own = controller.client.take();
+            let scoped =
+                start.scoped((&name, own), uses, controller.owned.clone(), elsewhere, fence.as_ref())?;
             let cache = &start.home.cache;
             let objects =
                 cache.informer(&controller.kind, &cache.scope_of(&controller.kind, &start.home.scope));

@@ -48,6 +48,7 @@ pub struct Runnable {
     pub(super) name: String,
     pub(super) every_replica: bool,
     pub(super) may_end: bool,
+    pub(super) client: Option<kube::Client>,
     pub(crate) uses: Uses,
     pub(crate) elsewhere: BTreeMap<String, Uses>,
     run: Arc<Run>,
@@ -64,6 +65,7 @@ impl Runnable {
             name: name.into(),
             every_replica: false,
             may_end: false,
+            client: None,
             uses: Uses::new(),
             elsewhere: BTreeMap::new(),
             run: Arc::new(move |running| run(running).boxed()),
@@ -81,6 +83,14 @@ impl Runnable {
     #[must_use]
     pub fn may_end(mut self) -> Runnable {
         self.may_end = true;
+        self
+    }
+
+    /// Sends its requests through a client of its own rather than the manager's: see
+    /// [`Controller::client`](crate::Controller::client).
+    #[must_use]
+    pub fn client(mut self, client: kube::Client) -> Runnable {
+        self.client = Some(client);
         self
     }
 

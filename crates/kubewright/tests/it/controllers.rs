@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::Api;
 use kubewright::queue::Priority;
-use kubewright::{Action, Context, Controller, Error, Operator, Reconciler, Result};
+use kubewright::{Action, Context, Controller, Error, Operator, Reconciler, Result, Verb};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::canned::{Answer, Canned};
@@ -92,6 +92,28 @@ async fn an_undeclared_call_is_refused_by_name_and_never_sent() {
         told[0].contains("undeclared call: list pods; declare it on the controller with `.reads::<Pod>()`")
     );
     assert!(canned.sent("/pods").is_empty());
+}
+
+#[tokio::test]
+async fn a_controller_with_a_client_of_its_own_sends_through_it_what_it_declares_and_nothing_else() {
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)]);
+    let made = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"greeting","namespace":"team","uid":"c","resourceVersion":"7"}}"#;
+    let own = Canned::new([Answer::body("POST /api/v1/namespaces/team/configmaps", 201, made)]);
+    let told = run(
+        &canned,
+        |namespace, cx| async move {
+            let maps: Api<ConfigMap> = Api::namespaced(cx.client(), "team");
+            maps.create(&Default::default(), &greeting(&namespace)).await?;
+            let refused: Error = maps.delete("greeting", &Default::default()).await.unwrap_err().into();
+            Ok(refused.to_string())
+        },
+        |controller| controller.writes::<ConfigMap>([Verb::Create]).client(own.client()),
+        1,
+    )
+    .await;
+    assert!(told[0].contains("undeclared call: delete configmaps"), "{told:?}");
+    assert_eq!(own.sent("").len(), 1);
+    assert!(canned.sent("/configmaps").is_empty());
 }
 
 #[tokio::test]

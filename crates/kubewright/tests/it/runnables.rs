@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kubewright::{
-    Action, Cluster, Context, Controller, LeaderElection, LeaseTiming, Manager, Operator, Reconciler, Result,
-    Runnable, Running, Sharding, Uses, Verb,
+    Action, Cluster, Context, Controller, LeaderElection, LeaseTiming, Manager, Operator, Permit, Reconciler,
+    Result, Runnable, Running, Sharding, Uses, Verb,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::canned::Canned;
+use crate::canned::{Answer, Canned};
 use crate::leases::Server;
 
 /// Long enough for a machine that is busy with something else.
@@ -158,6 +158,23 @@ async fn a_manager_stops_when_a_runnable_fails_and_names_it() {
     assert_eq!(error.chain(), "runnable poller failed: panicked: a bug");
     let failing = Runnable::new("poller", |_| async { Err(kubewright::Error::other("no disk")) });
     assert_eq!(run(failing.may_end()).await.unwrap_err().chain(), "runnable poller failed: no disk");
+}
+
+#[tokio::test]
+async fn a_runnable_with_a_client_of_its_own_sends_through_it() {
+    let found = r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"team"}}"#;
+    let (shared, own) =
+        (Canned::new([]), Canned::new([Answer::body("GET /api/v1/namespaces/team", 200, found)]));
+    let asks = Runnable::new("asks", |running| async move {
+        let namespaces: kube::Api<Namespace> = kube::Api::all(running.access().client());
+        namespaces.get("team").await?;
+        Err(kubewright::Error::other("has asked"))
+    });
+    let asks = asks.uses(Uses::new().permits(Permit::on::<Namespace>([Verb::Get]))).client(own.client());
+    let ended = Manager::new("op", shared.client()).runnable(asks).run(std::future::pending()).await;
+    assert_eq!(ended.unwrap_err().chain(), "runnable asks failed: has asked");
+    assert_eq!(own.sent("").len(), 1);
+    assert!(shared.sent("").is_empty());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::rollout;
 use crate::controllers::time;
 
-/// The conditions that go with a new status.
+/// The conditions that go with a new status; those that somebody else keeps stay.
 pub fn of(
     deployment: &Deployment,
     status: &DeploymentStatus,
@@ -28,7 +28,12 @@ pub fn of(
     } else {
         ("True", "ReplicaSetUpdated", format!("{set} is progressing."))
     };
-    vec![condition(deployment, "Available", availability), condition(deployment, "Progressing", progress)]
+    let own =
+        [condition(deployment, "Available", availability), condition(deployment, "Progressing", progress)];
+    let before = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let others = before.filter(|condition| own.iter().all(|own| own.type_ != condition.type_)).cloned();
+    let others: Vec<DeploymentCondition> = others.collect();
+    own.into_iter().chain(others).collect()
 }
 
 fn condition(deployment: &Deployment, type_: &str, now: (&str, &str, String)) -> DeploymentCondition {

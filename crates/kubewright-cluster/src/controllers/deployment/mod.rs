@@ -12,10 +12,10 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, Repli
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _};
-use kubewright::{Action, Context, Controller, Event, Reconciler, Result, Verb};
+use kubewright::{Action, Context, Controller, Event, Reconciler, Result};
 use serde_json::json;
 
-use super::labels;
+use super::{labels, status};
 use revision::{HASH, REVISION};
 use rollout::Replicas;
 
@@ -25,7 +25,7 @@ pub struct Deployments;
 impl Deployments {
     /// The controller of all Deployments.
     pub fn controller() -> Controller {
-        Controller::new(Deployments).owns::<ReplicaSet>().writes::<Deployment>([Verb::Patch])
+        Controller::new(Deployments).owns::<ReplicaSet>()
     }
 }
 
@@ -59,18 +59,18 @@ impl Reconciler for Deployments {
                 }
                 // Of another owner, or of an earlier template with the same hash.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    cx.patch_status(&deployment, json!({
-                        "collisionCount": deployment.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0) + 1,
-                    }))
-                    .await?;
+                    let mut status = deployment.status.clone().unwrap_or_default();
+                    status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+                    report(&deployment, revision::of(&deployment.metadata), status, cx).await?;
                     return Ok(Action::after(std::time::Duration::from_millis(50)));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        if let Some(newest) = &newest {
-            number(&api, &deployment, newest, &sets).await?;
-        }
+        let number = match &newest {
+            Some(newest) => number(&api, &deployment, newest, &sets).await?,
+            None => revision::of(&deployment.metadata),
+        };
         let newest_name = newest.as_ref().and_then(|set| set.metadata.name.clone());
         let is_new = |set: &ReplicaSet| set.metadata.name == newest_name;
         let counts: Vec<Replicas> = sets.iter().map(|set| Replicas::of(set, is_new(set))).collect();
@@ -80,9 +80,9 @@ impl Reconciler for Deployments {
                 scale(&api, &deployment, set, wanted, cx).await?;
             }
         }
-        let status = status(&deployment, &sets, &newest_name);
+        let status = status_of(&deployment, &sets, &newest_name);
         let finished = rollout::is_complete(spec, &status);
-        cx.patch_status(&deployment, status).await?;
+        report(&deployment, number, status, cx).await?;
         if finished {
             forget_old(&api, &deployment, &sets, &newest_name).await?;
         }
@@ -150,14 +150,13 @@ fn new_set(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> ReplicaSet {
     }
 }
 
-/// Gives the newest set the highest revision and what else the deployment passes on, and the deployment the same
-/// revision.
+/// Gives the newest set the highest revision and what else the deployment passes on. The revision is the deployment's too.
 async fn number(
     api: &Api<ReplicaSet>,
     deployment: &Deployment,
     newest: &ReplicaSet,
     sets: &[Arc<ReplicaSet>],
-) -> Result {
+) -> Result<i64> {
     let others = sets.iter().filter(|set| set.metadata.name != newest.metadata.name);
     let highest = others.map(|set| revision::of(&set.metadata)).max().unwrap_or(0);
     let mut own = revision::of(&newest.metadata);
@@ -172,16 +171,21 @@ async fn number(
         let name = newest.metadata.name.as_deref().unwrap_or_default();
         api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     }
-    if revision::of(&deployment.metadata) != own {
-        let patch = json!({"metadata": {"annotations": {REVISION: own.to_string()}}});
-        let deployments: Api<Deployment> = Api::namespaced(
-            api.clone().into_client(),
-            deployment.metadata.namespace.as_deref().unwrap_or_default(),
-        );
-        let name = deployment.metadata.name.as_deref().unwrap_or_default();
-        deployments.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(own)
+}
+
+/// Writes the status, and the revision with it, where the deployment has others.
+async fn report(deployment: &Deployment, number: i64, status: DeploymentStatus, cx: &Context) -> Result {
+    let same = deployment.status.as_ref().is_some_and(|before| status::same(before, &status));
+    if same && revision::of(&deployment.metadata) == number {
+        return Ok(());
     }
-    Ok(())
+    let mut next = Deployment { status: Some(status), ..deployment.clone() };
+    if number > 0 {
+        next.metadata.annotations.get_or_insert_default().insert(REVISION.into(), number.to_string());
+    }
+    let api: Api<Deployment> = Api::namespaced(cx.client(), cx.key().namespace().unwrap_or_default());
+    status::update(&api, &next, cx).await
 }
 
 async fn scale(
@@ -208,7 +212,7 @@ async fn scale(
     Ok(())
 }
 
-fn status(deployment: &Deployment, sets: &[Arc<ReplicaSet>], newest: &Option<String>) -> DeploymentStatus {
+fn status_of(deployment: &Deployment, sets: &[Arc<ReplicaSet>], newest: &Option<String>) -> DeploymentStatus {
     let before = deployment.status.clone().unwrap_or_default();
     let sum = |which: &dyn Fn(&ReplicaSet) -> i32| sets.iter().map(|set| which(set)).sum::<i32>();
     let of = |set: &ReplicaSet| set.status.clone().unwrap_or_default();
