@@ -23,7 +23,7 @@ use super::retry::{Attempted, Outcome, next};
 use super::warnings::Warnings;
 use crate::cache::{Cache, Cached, Expected, Wrote};
 use crate::kind::{Key, Kind};
-use crate::lease::{Fence, Moment};
+use crate::lease::{Fence, Late, Moment};
 use crate::manager::metrics::Calls;
 
 type Answer = Response<Either<Body, Full<Bytes>>>;
@@ -139,15 +139,12 @@ impl Guard {
         else {
             return Ok(self.inner.send(request).await.map_err(Into::into));
         };
-        // Judged for every attempt, at the last moment before it is sent.
+        // Judged for every attempt, at the last moment before it is sent, and whenever it goes on.
         let pass = fence.pass(Moment::now())?;
-        match tokio::time::timeout_at(pass.deadline().into(), self.inner.send(request)).await {
-            Ok(Ok(response)) => {
-                pass.answered();
-                Ok(Ok(response))
-            }
-            Ok(Err(error)) => Ok(Err(error.into())),
-            Err(_) => Ok(Err("the lease may have expired before the API server answered".into())),
+        match pass.send(self.inner.send(request), Moment::now).await {
+            Ok(answer) => Ok(answer.map_err(Into::into)),
+            Err(Late::Fenced(fenced)) => Err(fenced.into()),
+            Err(late @ Late::Unanswered) => Ok(Err(late.into())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Leader election against every kind of bad luck, simulated: two or three managers whose clocks differ by a
-//! lease and run at different speeds, frozen, suspended, stopped and killed at random, on a network that delays
-//! and loses, around one Lease with optimistic concurrency. Nobody's write may arrive while another has the
+//! lease and run at different speeds, frozen, suspended, stopped and killed at random, also between the fence and the
+//! request that it let pass, on a network that delays and loses, around one Lease with optimistic concurrency. Nobody's write may arrive while another has the
 //! Lease. What is simulated is the machinery itself: elections, fences and releases.
 
 use std::sync::Arc;
@@ -31,6 +31,8 @@ enum Event {
     Answered(u64, Answer),
     /// A reconciler writes.
     Write,
+    /// What passed the fence is sent, as soon as its thread gets to run.
+    Sends(Pass),
     /// Its write arrives, by the identity that sent it.
     WriteArrives(u64, Pass),
     /// The process stops in good order: the release follows as soon as no write is on its way.
@@ -67,6 +69,8 @@ impl Random {
 struct Seen {
     writes: u64,
     refused: u64,
+    /// Writes that had passed the fence and were not sent any more.
+    late: u64,
     holders: u64,
     releases: u64,
 }
@@ -205,12 +209,30 @@ impl World {
                 self.at(next, index, Event::Write);
                 match self.nodes[index].fence.pass(clock) {
                     Ok(pass) => {
-                        let arrives = self.now + self.random.below(WAY);
-                        self.at(arrives, index, Event::WriteArrives(self.nodes[index].identity, pass));
+                        let mut sends = self.now;
+                        match self.random.below(60) {
+                            // Its thread alone stands still.
+                            0 => sends += self.random.below(20_000),
+                            // The whole process does, or the machine.
+                            1 => {
+                                let (time, suspended) =
+                                    (self.random.below(20_000), self.random.below(2) == 0);
+                                self.freeze(index, time, suspended);
+                            }
+                            _ => {}
+                        }
+                        self.at(sends, index, Event::Sends(pass));
                     }
                     Err(_) => self.seen.refused += 1,
                 }
             }
+            Event::Sends(mut pass) => match pass.turn(clock) {
+                Ok(()) => {
+                    let arrives = self.now + self.random.below(WAY);
+                    self.at(arrives, index, Event::WriteArrives(self.nodes[index].identity, pass));
+                }
+                Err(_) => self.seen.late += 1,
+            },
             Event::WriteArrives(identity, pass) => {
                 let held = self.lease.as_ref().map(holder).unwrap_or_default();
                 assert_eq!(held, identity.to_string(), "a write of {identity} arrives at {} ms", self.now);
@@ -228,9 +250,7 @@ impl World {
                 self.release(index, clock);
             }
             Event::Freeze(time, suspended) => {
-                let node = &mut self.nodes[index];
-                node.frozen_until = self.now + time;
-                node.lost += if suspended { time } else { 0 };
+                self.freeze(index, time, suspended);
                 let next = self.now + time + self.random.below(HORIZON / 2);
                 self.misfortune(next, index);
             }
@@ -247,6 +267,12 @@ impl World {
                 self.misfortune(luck, index);
             }
         }
+    }
+
+    fn freeze(&mut self, index: usize, time: u64, suspended: bool) {
+        let node = &mut self.nodes[index];
+        node.frozen_until = self.now + time;
+        node.lost += if suspended { time } else { 0 };
     }
 
     fn tick(&mut self, index: usize, clock: Moment) {
@@ -323,6 +349,7 @@ fn run(seeds: std::ops::Range<u64>) -> Seen {
         let seen = World::new(seed, base).run();
         all.writes += seen.writes;
         all.refused += seen.refused;
+        all.late += seen.late;
         all.holders += seen.holders;
         all.releases += seen.releases;
     }
@@ -337,10 +364,12 @@ fn no_two_managers_ever_write_at_once_in_100_000_schedules() {
         let seen = half.join().unwrap();
         total.writes += seen.writes;
         total.refused += seen.refused;
+        total.late += seen.late;
         total.holders += seen.holders;
         total.releases += seen.releases;
     }
     // The schedules are worth something: leaders wrote, others were refused, and the Lease changed hands.
     assert!(total.writes > 200_000 && total.refused > 200_000, "{total:?}");
+    assert!(total.late > 2_000, "{total:?}");
     assert!(total.holders > 100_000 && total.releases > 2_000, "{total:?}");
 }

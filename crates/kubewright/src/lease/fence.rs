@@ -1,9 +1,17 @@
 //! The fence between a process and the API server: writes pass while the process certainly holds its
 //! Lease, and are refused from the moment at which the Lease may be another's. It is judged by clocks alone,
 //! right before a request is sent, so a process that was frozen is refused before anybody told it anything.
+//!
+//! A write is judged again each time its sender gets to run, so that a freeze between the fence and the request is seen,
+//! too. What remains is a request that was handed on: the task of its connection may stand still before it writes, and
+//! bytes that the kernel has go out whatever becomes of the process. Nothing on this side of the network can take them
+//! back; the margin between the renew deadline and the Lease's duration is for them.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -73,17 +81,21 @@ impl Fence {
         *self.until.lock() = None;
     }
 
-    /// Lets a write pass, or refuses it. Whoever passes must send at once.
+    /// Lets a write pass, or refuses it. Whoever passes must send at once, by [`Pass::send`].
     pub(crate) fn pass(self: &Arc<Self>, now: Moment) -> Result<Pass, Fenced> {
         let until = self.until.lock();
         match *until {
             Some(until) if !until.is_over(now) => {
                 self.in_flight.fetch_add(1, Ordering::SeqCst);
-                let deadline = until.monotonic + self.margin;
-                Ok(Pass { fence: Arc::clone(self), deadline, answered: false })
+                let deadline = until.after(self.margin);
+                Ok(Pass { fence: Arc::clone(self), until, deadline, begun: false, answered: false })
             }
-            _ => Err(Fenced { lease: self.lease.clone() }),
+            _ => Err(self.refusal()),
         }
+    }
+
+    fn refusal(&self) -> Fenced {
+        Fenced { lease: self.lease.clone() }
     }
 
     /// Whether no write of this process can arrive any more, so that another may have the Lease at once.
@@ -97,18 +109,65 @@ impl Fence {
     }
 }
 
-/// A write on its way. Dropped without an answer, its effect is unknown.
+/// Why a write that had passed is over without an answer.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Late {
+    /// Nothing was sent: the Lease may have become another's between the fence and the request.
+    #[error(transparent)]
+    Fenced(Fenced),
+    /// It was sent, and its effect is unknown.
+    #[error("the lease may have expired before the API server answered")]
+    Unanswered,
+}
+
+/// A write that may be sent, or is on its way. Dropped on its way, its effect is unknown.
 #[derive(Debug)]
 pub(crate) struct Pass {
     fence: Arc<Fence>,
-    deadline: Instant,
+    /// When it may not be sent any more.
+    until: Moment,
+    /// When it must be given up: others may have the Lease then.
+    deadline: Moment,
+    begun: bool,
     answered: bool,
 }
 
 impl Pass {
-    /// When the request must be given up: others may have the Lease then.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
+    /// Whether its sender may go on, judged whenever it gets to run: it begins in time, and ends in time.
+    pub(crate) fn turn(&mut self, now: Moment) -> Result<(), Late> {
+        if self.begun {
+            return if self.deadline.is_over(now) { Err(Late::Unanswered) } else { Ok(()) };
+        }
+        if self.until.is_over(now) {
+            return Err(Late::Fenced(self.fence.refusal()));
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Sends, and gives up when others may have the Lease. The clock is read before the sender runs, each time: after a
+    /// freeze a timer would speak up only when the sender has already gone on.
+    pub(crate) async fn send<T, E>(
+        mut self,
+        send: impl Future<Output = Result<T, E>>,
+        clock: impl Fn() -> Moment,
+    ) -> Result<Result<T, E>, Late> {
+        let mut send = pin!(send);
+        let mut deadline = pin!(tokio::time::sleep_until(self.deadline.monotonic.into()));
+        let answer = poll_fn(|cx| {
+            if let Err(late) = self.turn(clock()) {
+                return Poll::Ready(Err(late));
+            }
+            match send.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+                Poll::Pending => deadline.as_mut().poll(cx).map(|()| Err(Late::Unanswered)),
+            }
+        })
+        .await?;
+        if answer.is_ok() {
+            self.answered();
+        }
+        Ok(answer)
     }
 
     /// The server answered.
@@ -119,9 +178,9 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if !self.answered {
-            let mut abandoned = self.fence.abandoned.lock();
-            *abandoned = Some(abandoned.map_or(self.deadline, |until| until.max(self.deadline)));
+        if self.begun && !self.answered {
+            let (deadline, mut abandoned) = (self.deadline.monotonic, self.fence.abandoned.lock());
+            *abandoned = Some(abandoned.map_or(deadline, |until| until.max(deadline)));
         }
         self.fence.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
@@ -129,6 +188,10 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use futures::FutureExt;
+
     use super::*;
 
     const TEN: Duration = Duration::from_secs(10);
@@ -143,7 +206,7 @@ mod tests {
         assert_eq!(fence.pass(now).unwrap_err().lease, "n/l");
         fence.open(now.after(TEN));
         let pass = fence.pass(now.after(Duration::from_millis(9_999))).unwrap();
-        assert_eq!(pass.deadline(), now.monotonic + Duration::from_secs(15));
+        assert_eq!(pass.deadline.monotonic, now.monotonic + Duration::from_secs(15));
         assert!(fence.pass(now.after(TEN)).is_err());
         fence.close();
         assert!(fence.pass(now).is_err());
@@ -163,11 +226,60 @@ mod tests {
     fn a_lease_is_given_back_only_when_no_write_is_on_its_way() {
         let (fence, now) = (fence(), Moment::now());
         fence.open(now.after(TEN));
-        let (answered, abandoned) = (fence.pass(now).unwrap(), fence.pass(now).unwrap());
+        let [mut answered, mut abandoned, unsent] = std::array::from_fn(|_| fence.pass(now).unwrap());
+        answered.turn(now).unwrap();
         answered.answered();
+        abandoned.turn(now).unwrap();
         assert!(!fence.is_quiet(now.monotonic));
         drop(abandoned);
+        assert!(!fence.is_quiet(now.monotonic + Duration::from_secs(15)), "one may still be sent");
+        drop(unsent);
         assert!(!fence.is_quiet(now.monotonic + Duration::from_secs(14)));
         assert!(fence.is_quiet(now.monotonic + Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn what_never_began_leaves_nothing_to_wait_for() {
+        let (fence, now) = (fence(), Moment::now());
+        fence.open(now.after(TEN));
+        drop(fence.pass(now).unwrap());
+        assert!(fence.is_quiet(now.monotonic));
+    }
+
+    /// A send that counts how often it ran and never ends.
+    fn endless(runs: &Cell<u32>) -> impl Future<Output = Result<(), ()>> {
+        poll_fn(|_| {
+            runs.set(runs.get() + 1);
+            Poll::Pending
+        })
+    }
+
+    #[tokio::test]
+    async fn a_process_that_was_frozen_between_the_fence_and_the_request_sends_nothing() {
+        let (fence, now, runs) = (fence(), Moment::now(), Cell::new(0));
+        fence.open(now.after(TEN));
+        for thawed in [now.after(TEN), Moment { monotonic: now.monotonic, wall: now.wall + TEN }] {
+            let pass = fence.pass(now).unwrap();
+            let late = pass.send(endless(&runs), || thawed).await.unwrap_err();
+            assert_eq!(late, Late::Fenced(Fenced { lease: "n/l".into() }));
+        }
+        assert_eq!(runs.get(), 0);
+        assert!(fence.is_quiet(now.monotonic), "nothing was sent");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_was_frozen_while_it_sends_does_not_go_on() {
+        let (fence, now, runs) = (fence(), Moment::now(), Cell::new(0));
+        fence.open(now.after(TEN));
+        let (time, pass) = (Cell::new(now), fence.pass(now).unwrap());
+        let mut sending = pin!(pass.send(endless(&runs), || time.get()));
+        let mut poll = || sending.as_mut().now_or_never();
+        assert!(poll().is_none());
+        // It may be answered after the last moment to send, but not after the Lease.
+        time.set(now.after(Duration::from_millis(14_999)));
+        assert!(poll().is_none());
+        time.set(now.after(Duration::from_secs(15)));
+        assert_eq!(poll(), Some(Err(Late::Unanswered)));
+        assert_eq!(runs.get(), 2);
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 pub use self::fence::Fenced;
 #[cfg(test)]
 pub(crate) use self::fence::Pass;
-pub(crate) use self::fence::{Fence, Moment};
+pub(crate) use self::fence::{Fence, Late, Moment};
 use crate::{Error, Result};
 
 /// How long a Lease is held and how often it is renewed. The default is that of Kubernetes' own

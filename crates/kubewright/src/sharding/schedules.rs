@@ -190,7 +190,8 @@ impl World {
                     return;
                 }
                 match self.nodes[index].fence.pass(clock) {
-                    Ok(pass) => {
+                    Ok(mut pass) => {
+                        assert_eq!(pass.turn(clock), Ok(()), "it is sent at once");
                         let way = 1 + self.below(if self.loses { 1_500 } else { 5 });
                         self.at(
                             self.now + way,

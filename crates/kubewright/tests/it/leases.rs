@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tower::BoxError;
 
 /// Leases with optimistic concurrency, a few Namespaces that are watched, and writes of ConfigMaps. While it is silent,
-/// requests about the Lease get no answer.
+/// requests about the Lease get no answer; while it is `stuck`, writes of ConfigMaps arrive and get none.
 #[derive(Clone)]
 pub struct Server {
     namespaces: usize,
@@ -23,6 +23,9 @@ pub struct Server {
     pub holders: watch::Sender<String>,
     pub silent: watch::Sender<bool>,
     pub lists: watch::Sender<u32>,
+    pub stuck: watch::Sender<bool>,
+    /// Writes of ConfigMaps that arrived.
+    pub writes: watch::Sender<u32>,
 }
 
 type Stream = StreamBody<BoxStream<'static, std::result::Result<Frame<Bytes>, BoxError>>>;
@@ -36,6 +39,8 @@ impl Server {
             holders: watch::channel(String::new()).0,
             silent: watch::channel(false).0,
             lists: watch::channel(0).0,
+            stuck: watch::channel(false).0,
+            writes: watch::channel(0).0,
         }
     }
 
@@ -72,6 +77,10 @@ impl Server {
                 "annotations": {"k8s.io/initial-events-end": "true"}}}}));
             let text = lines.iter().map(|line| format!("{line}\n")).collect();
             return reply(200, vec![text], true);
+        }
+        self.writes.send_modify(|writes| *writes += 1);
+        if *self.stuck.borrow() {
+            std::future::pending::<()>().await;
         }
         let made =
             json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c", "namespace": "team"}});

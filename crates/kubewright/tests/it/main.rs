@@ -4,6 +4,7 @@
 mod canned;
 mod composites;
 mod controllers;
+mod fences;
 mod informers;
 mod leaders;
 mod leases;
