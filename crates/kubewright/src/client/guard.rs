@@ -94,7 +94,7 @@ impl Guard {
         };
         let lasts = is_watch(parts.uri.query());
         let mut body = Some(body);
-        let mut attempt = 1;
+        let (mut attempt, mut waited) = (1, Duration::ZERO);
         loop {
             let Some(this_body) = body.take() else {
                 return Err("a streamed request body can't be sent again".into());
@@ -117,12 +117,13 @@ impl Guard {
             };
             let code = result.as_ref().ok().map(|response| response.status().as_u16());
             self.calls.answered(&parts.method, code, (!lasts).then(|| sent.elapsed()));
-            match next(attempted, attempt, outcome) {
+            match next(attempted, attempt, waited, outcome) {
                 Some(wait) if body.is_some() => {
                     tracing::debug!(method = %parts.method, uri = %parts.uri, ?outcome, ?wait, "sending again");
                     tokio::time::sleep(wait).await;
                     self.calls.sent_again(&parts.method, code);
                     attempt += 1;
+                    waited += wait;
                 }
                 _ => return result,
             }

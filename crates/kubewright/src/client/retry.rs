@@ -1,5 +1,6 @@
 //! Which requests may be sent again, as a pure decision. A request whose effect is unknown is repeated
-//! only when doing it twice is the same as doing it once; a create never is.
+//! only when doing it twice is the same as doing it once; a create never is. None is sent earlier than the server
+//! asked for.
 
 use std::time::Duration;
 
@@ -7,6 +8,9 @@ use http::{Method, StatusCode};
 
 /// Attempts in all.
 pub(crate) const ATTEMPTS: u32 = 5;
+/// How long a call may wait between its attempts in all. One that would wait longer ends with the server's answer, for
+/// the caller to come back later.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,14 @@ impl Attempted<'_> {
     }
 }
 
-/// How long to wait before the next attempt; `None` when this one stands. `attempt` counts from 1.
-pub(crate) fn next(request: Attempted<'_>, attempt: u32, outcome: Outcome) -> Option<Duration> {
+/// How long to wait before the next attempt; `None` when this one stands. `attempt` counts from 1; `waited` is how long
+/// the call has waited before.
+pub(crate) fn next(
+    request: Attempted<'_>,
+    attempt: u32,
+    waited: Duration,
+    outcome: Outcome,
+) -> Option<Duration> {
     if attempt >= ATTEMPTS {
         return None;
     }
@@ -60,12 +70,16 @@ pub(crate) fn next(request: Attempted<'_>, attempt: u32, outcome: Outcome) -> Op
         Outcome::Lost if request.is_idempotent() => Some(backoff),
         _ => None,
     }
-    .map(|wait| wait.min(Duration::from_secs(30)))
+    .filter(|wait| *wait <= PATIENCE.saturating_sub(waited))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn next(request: Attempted<'_>, attempt: u32, outcome: Outcome) -> Option<Duration> {
+        super::next(request, attempt, Duration::ZERO, outcome)
+    }
 
     fn request<'a>(method: &'a Method, content_type: Option<&'a str>) -> Attempted<'a> {
         Attempted { method, content_type, subresource: None }
@@ -105,5 +119,19 @@ mod tests {
         assert_eq!(next(request(&Method::PUT, None), 1, answer), after);
         let eviction = Attempted { method: &Method::POST, content_type: None, subresource: Some("eviction") };
         assert_eq!(next(eviction, 1, answer), None);
+    }
+
+    #[test]
+    fn a_call_ends_with_the_answer_rather_than_come_again_earlier_than_the_server_asked() {
+        let asked = |seconds, waited| {
+            let after = Some(Duration::from_secs(seconds));
+            let answer = Outcome::Answered(StatusCode::TOO_MANY_REQUESTS, after);
+            super::next(request(&Method::GET, None), 1, Duration::from_secs(waited), answer)
+        };
+        assert_eq!(asked(30, 0), Some(Duration::from_secs(30)));
+        assert_eq!(asked(31, 0), None);
+        assert_eq!(asked(20, 10), Some(Duration::from_secs(20)));
+        assert_eq!(asked(20, 11), None);
+        assert_eq!(asked(u64::MAX, 0), None);
     }
 }
