@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::drift::Target;
-use super::requests::unless_gone;
 use crate::Result;
 use crate::cache::Cached;
 use crate::kind::{Key, Kind, Object};
@@ -70,7 +69,7 @@ impl Marks {
 impl Context {
     /// Sets and takes away labels and annotations of an object as a field manager; whether anything was written. Sends
     /// nothing where the cache shows that nothing would change. A manager that wants nothing is not heard of, unless it
-    /// wanted something before or `takes_back`.
+    /// wanted something before or `takes_back`. That the object is gone is no error; a refusal is one.
     pub(crate) async fn mark<K: Object>(
         &self,
         manager: &str,
@@ -90,7 +89,8 @@ impl Context {
         let memory = &self.scoped.memory;
         let concerned = takes_back || !marks.sets_nothing() || memory.knows(&key, &target);
         if concerned && !memory.is_applied(&key, &target, &wish, &cached) {
-            match unless_gone(self.apply_value(manager, &target, &wish).await)? {
+            let applied = self.apply_value(manager, &target, &wish).await;
+            match self.unless_gone(applied, (&target.kind, &key, uid)).await? {
                 Some(result) => {
                     written = result.resource_version() != cached.resource_version();
                     memory.applied(&key, target.clone(), &wish, &result);
@@ -100,7 +100,7 @@ impl Context {
         }
         if let Some(patch) = marks.removal(&cached) {
             let patched = self.merge_patch(manager, &target.kind, &key, &patch).await;
-            written |= unless_gone(patched)?.is_some();
+            written |= self.unless_gone(patched, (&target.kind, &key, uid)).await?.is_some();
         }
         Ok(written)
     }

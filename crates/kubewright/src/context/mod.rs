@@ -6,6 +6,7 @@ mod children;
 mod drift;
 mod events;
 mod finalizer;
+mod gone;
 mod metadata;
 mod reads;
 mod ready;

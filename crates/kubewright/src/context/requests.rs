@@ -37,8 +37,13 @@ impl Context {
             "preconditions": {"uid": object.uid()},
         });
         let request = Request::delete(kind.object_path(object.key()));
-        unless_gone(self.send(request, "application/json", &options).await)?;
-        Ok(())
+        match self.send(request, "application/json", &options).await {
+            // Gone already, or another object of that name by now.
+            Err(error) if !error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn send(&self, request: request::Builder, content_type: &str, body: &Value) -> Result<String> {
@@ -67,15 +72,6 @@ impl Context {
 
 fn encoded(manager: &str) -> PercentEncode<'_> {
     utf8_percent_encode(manager, NON_ALPHANUMERIC)
-}
-
-/// What a write led to; nothing where the object is gone meanwhile, or another of that name by now.
-pub(super) fn unless_gone<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Puts in what an apply needs and takes out what it must not have.

@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::drift::Target;
-use super::requests::unless_gone;
 use crate::Result;
 use crate::kind::{Key, Kind, Object};
 
 impl Context {
     /// Reports a status. Sends nothing if the cache shows the object with this very status. The object's uid
-    /// goes along, so that the status never lands on another object of the same name.
+    /// goes along, so that the status never lands on another object of the same name. That the object is gone meanwhile
+    /// is no error: there is nobody to report of.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// When the API server refuses it. A definition without `subresources.status` answers "not found".
     pub async fn patch_status<K: Object, S: Serialize>(&self, object: &Arc<K>, status: S) -> Result {
         self.report_status(&self.scoped.manager, object, status).await
     }
@@ -58,8 +58,9 @@ impl Context {
                 return Ok(());
             }
         }
-        // Where it is gone there is nobody to report of.
-        if let Some(result) = unless_gone(self.apply_value(manager, &target, &wish).await)? {
+        let applied = self.apply_value(manager, &target, &wish).await;
+        let object = (&target.kind, &key, object.meta().uid.as_deref());
+        if let Some(result) = self.unless_gone(applied, object).await? {
             self.scoped.memory.applied(&key, target, &wish, &result);
         }
         Ok(())

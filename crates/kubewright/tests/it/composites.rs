@@ -1,7 +1,7 @@
 //! Pure controllers, against canned answers.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kubewright::composite::{Composite, Desired, Observed};
+use kubewright::composite::{Composite, Decoration, Decorator, Desired, Observed, Selector};
 use kubewright::{Controller, Operator, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -88,4 +88,67 @@ async fn a_parent_gets_a_finalizer_and_its_children_and_goes_once_they_are_gone(
     assert_eq!(patches[0].body["metadata"]["finalizers"], serde_json::json!(["example.com/greeter"]));
     assert_eq!(patches[1].body["metadata"]["finalizers"], serde_json::json!([]));
     assert_eq!(canned.sent("DELETE").len(), 2);
+}
+
+/// Marks namespaces that ask for it.
+struct Marker;
+
+impl Decorator for Marker {
+    type Target = Namespace;
+
+    fn name(&self) -> &str {
+        "marker"
+    }
+
+    fn selector(&self) -> Selector {
+        Selector::everything().labels("marked=please")
+    }
+
+    fn desired(&self, _: &Namespace, _: &Observed<'_>) -> Result<Decoration> {
+        Ok(Decoration::new().label("mark", "yes"))
+    }
+
+    fn finalizer(&self) -> Option<&str> {
+        Some("example.com/marker")
+    }
+}
+
+#[tokio::test]
+async fn a_finalizer_stays_until_the_marks_are_really_taken_back() {
+    // Nobody asks for the mark any more, and another writes to the namespace at the same time.
+    let held = r#","labels":{"mark":"yes"},"finalizers":["example.com/marker"]"#;
+    let patched = |version, more| {
+        let line = serde_json::from_str::<serde_json::Value>(&namespace("X", version, more)).unwrap();
+        line["object"].to_string()
+    };
+    let conflict = r#"{"kind":"Status","code":409,"reason":"Conflict","message":"again"}"#;
+    let marks = "PATCH /api/v1/namespaces/team?fieldManager=op%2Fmarker&force=true";
+    let (taken, taken_line) = mpsc::unbounded_channel();
+    let canned = Canned::new([
+        Answer::watch("/namespaces?watch", &[&namespace("ADDED", 3, held), END]).live(taken_line),
+        Answer::body(marks, 409, conflict),
+        Answer::body("GET /api/v1/namespaces/team", 200, &patched(4, held)),
+        Answer::body(marks, 200, &patched(7, r#","finalizers":["example.com/marker"]"#)),
+        Answer::body("PATCH /api/v1/namespaces/team?fieldManager=op", 200, &patched(8, "")),
+    ]);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let operator = Operator::new("op").controller(Controller::decorator(Marker));
+    let running = tokio::spawn(operator.run(canned.client(), async {
+        let _ = stopped.await;
+    }));
+    // The first word about finalizers, which may come only after the second about the marks.
+    let finalizers =
+        || canned.sent("PATCH").iter().position(|sent| !sent.body["metadata"]["finalizers"].is_null());
+    let mut off = Some(namespace("MODIFIED", 7, r#","finalizers":["example.com/marker"]"#));
+    while finalizers().is_none() {
+        if canned.sent(marks).len() == 2
+            && let Some(line) = off.take()
+        {
+            taken.send(line).unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(finalizers(), Some(2), "{:?}", canned.sent("PATCH"));
 }

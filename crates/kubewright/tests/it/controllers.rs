@@ -396,3 +396,44 @@ async fn a_reconciliation_may_ask_to_run_again_and_how_urgently() {
     assert_eq!(told.recv().await.unwrap(), "[Requeued]");
     running.abort();
 }
+
+/// Reports a status, and tells how that went.
+async fn reports(answers: impl IntoIterator<Item = Answer>) -> (String, Canned) {
+    let canned = Canned::new([Answer::watch("/namespaces?watch", &NAMESPACES)].into_iter().chain(answers));
+    let reconcile = |namespace: Arc<Namespace>, cx: Context| async move {
+        let reported = cx.patch_status(&namespace, serde_json::json!({"phase": "Active"})).await;
+        Ok(reported.map_or_else(|error| error.chain(), |()| "reported".into()))
+    };
+    let told = run(&canned, reconcile, |controller| controller, 1).await;
+    (told[0].clone(), canned)
+}
+
+#[tokio::test]
+async fn a_status_that_was_not_written_is_an_error_unless_its_object_is_gone() {
+    let status = "PATCH /api/v1/namespaces/team/status";
+    let refusal = |code: u16, reason: &str| {
+        let body = format!(r#"{{"kind":"Status","code":{code},"reason":"{reason}","message":"{reason}!"}}"#);
+        Answer::body(status, code, &body)
+    };
+    let there = |uid: &str| {
+        let body = format!(
+            r#"{{"kind":"PartialObjectMetadata","metadata":{{"name":"team","uid":"{uid}","resourceVersion":"9"}}}}"#
+        );
+        Answer::body("GET /api/v1/namespaces/team", 200, &body)
+    };
+    // Its kind has no such subresource, or others write to it.
+    for (code, reason) in [(404, "NotFound"), (409, "Conflict")] {
+        let (told, canned) = reports([refusal(code, reason), there("u")]).await;
+        assert!(told.contains(&format!("{reason}!")), "{told}");
+        assert_eq!(canned.sent(status).len(), 1);
+        let (told, _) = reports([refusal(code, reason), there("another")]).await;
+        assert_eq!(told, "reported", "another has its name");
+        // Whoever has no prepared answer is not found.
+        let (told, canned) = reports([refusal(code, reason)]).await;
+        assert_eq!(told, "reported", "it is gone");
+        assert_eq!(canned.sent("GET /api/v1/namespaces/team").len(), 1);
+    }
+    let unknown = Answer::body("GET /api/v1/namespaces/team", 500, "{}");
+    let (told, _) = reports([refusal(409, "Conflict"), unknown]).await;
+    assert!(told.contains("Conflict!"), "whether it is gone can't be told: {told}");
+}
