@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::kind::{Key, Kind, Object};
+use crate::{Error, Result};
 
 /// Events waiting to be written.
 const WAITING: usize = 1024;
 /// Within this time the same event again is a repetition, as in client-go's recorder.
 const SERIES: Duration = Duration::from_secs(6 * 60);
+/// How long writing one event may take: the others wait behind it.
+const LIMIT: Duration = Duration::from_secs(10);
 /// Longest note the API takes.
 const NOTE: usize = 1024;
 
@@ -106,6 +109,7 @@ impl Recorder {
             controller: controller.into(),
             instance: instance(controller),
             series: HashMap::new(),
+            limit: LIMIT,
         };
         (Recorder { sender }, writer.run(receiver))
     }
@@ -134,64 +138,67 @@ struct Writer {
     client: kube::Client,
     controller: String,
     instance: String,
+    /// What is written, and may be repeated.
     series: HashMap<(Regarding, Event), Series>,
+    limit: Duration,
 }
 
 impl Writer {
     async fn run(mut self, mut receiver: mpsc::Receiver<(Regarding, Event)>) {
         while let Some((regarding, event)) = receiver.recv().await {
-            let request = self.request(regarding, event, Instant::now(), Timestamp::now());
-            let sent = match request {
-                Ok(request) => {
-                    self.client.request_text(request).await.map(drop).map_err(|error| error.to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = sent {
-                tracing::warn!(error, "an event can't be written");
+            let (limit, slot) = (self.limit, (regarding, event));
+            let writing = self.write(slot, Instant::now(), Timestamp::now());
+            match tokio::time::timeout(limit, writing).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = error.chain(), "an event can't be written"),
+                Err(_) => tracing::warn!(?limit, "an event is dropped: the API server does not answer"),
             }
         }
     }
 
-    /// A new event, or one more of a series.
-    fn request(
-        &mut self,
-        regarding: Regarding,
-        event: Event,
-        now: Instant,
-        time: Timestamp,
-    ) -> Result<Request<Vec<u8>>, http::Error> {
+    /// Writes a new event, or one more of a series.
+    async fn write(&mut self, slot: (Regarding, Event), now: Instant, time: Timestamp) -> Result<()> {
         self.series.retain(|_, series| now.saturating_duration_since(series.last) < SERIES);
-        let namespace = regarding.key.namespace().unwrap_or("default").to_owned();
+        let namespace = slot.0.key.namespace().unwrap_or("default");
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-        let stamp = micro(time);
-        let slot = (regarding, event);
         if let Some(series) = self.series.get_mut(&slot) {
             series.count += 1;
             series.last = now;
-            let patch = json!({"series": {"count": series.count, "lastObservedTime": stamp}});
-            return json_request(
-                http::Method::PATCH,
-                &format!("{path}/{}", series.name),
-                "application/merge-patch+json",
-                &patch,
-            );
+            let patch = json!({"series": {"count": series.count, "lastObservedTime": micro(time)}});
+            let path = format!("{path}/{}", series.name);
+            match self.send(http::Method::PATCH, &path, "application/merge-patch+json", &patch).await {
+                Err(error) if error.status().is_some_and(|status| status.code == 404) => {}
+                sent => return sent,
+            }
+            // It was deleted or has expired, so this one is the first of another series.
+            self.series.remove(&slot);
         }
-        let (regarding, event) = &slot;
-        let name = format!("{}.{:x}", cut(regarding.key.name(), 200), time.as_nanosecond());
-        let mut note = event.note.clone();
-        note.truncate(cut(&note, NOTE).len());
+        let name = format!("{}.{:x}", cut(slot.0.key.name(), 200), time.as_nanosecond());
+        let body = self.body(&slot, namespace, &name, time);
+        self.send(http::Method::POST, &path, "application/json", &body).await?;
+        // Only what is there can be repeated.
+        self.series.insert(slot, Series { name, count: 1, last: now });
+        Ok(())
+    }
+
+    fn body(
+        &self,
+        (regarding, event): &(Regarding, Event),
+        namespace: &str,
+        name: &str,
+        time: Timestamp,
+    ) -> Value {
         let mut body = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
-            "eventTime": stamp,
+            "eventTime": micro(time),
             "reportingController": self.controller,
             "reportingInstance": self.instance,
             "action": event.action,
             "reason": event.reason,
             "type": if event.warning { "Warning" } else { "Normal" },
-            "note": note,
+            "note": cut(&event.note, NOTE),
             "regarding": regarding.reference(),
         });
         if let Some(related) = &event.related {
@@ -200,9 +207,13 @@ impl Writer {
         if !event.annotations.is_empty() {
             body["metadata"]["annotations"] = json!(event.annotations);
         }
-        let request = json_request(http::Method::POST, &path, "application/json", &body);
-        self.series.insert(slot, Series { name, count: 1, last: now });
-        request
+        body
+    }
+
+    async fn send(&self, method: http::Method, path: &str, content_type: &str, body: &Value) -> Result<()> {
+        let request = json_request(method, path, content_type, body)
+            .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
+        self.client.request_text(request).await.map(drop).map_err(Error::from)
     }
 }
 
@@ -233,64 +244,135 @@ fn micro(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
     use k8s_openapi::api::core::v1::Node;
+    use kube::client::Body;
+    use parking_lot::Mutex;
 
     use super::*;
 
-    fn writer() -> Writer {
-        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
-            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+    /// Stands for a request that is never answered.
+    const SILENCE: u16 = 0;
+
+    /// A writer to a server that answers with these codes, in order; and what it was sent.
+    fn writer(answers: &[u16]) -> (Writer, mpsc::UnboundedReceiver<(String, Value)>) {
+        let answers = Arc::new(Mutex::new(VecDeque::from(answers.to_vec())));
+        let (sent, receiver) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (answers, sent) = (Arc::clone(&answers), sent.clone());
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                // The test may be over.
+                let _ = sent.send((
+                    format!("{} {}", parts.method, parts.uri),
+                    serde_json::from_slice(&body).unwrap_or_default(),
+                ));
+                let code = answers.lock().pop_front().unwrap();
+                if code == SILENCE {
+                    std::future::pending::<()>().await;
+                }
+                let body = json!({"kind": "Status", "status": "Failure", "code": code, "message": ""});
+                let answer = http::Response::builder().status(code);
+                answer.body(Body::from(body.to_string().into_bytes())).map_err(tower::BoxError::from)
+            }
         });
-        Writer {
+        let writer = Writer {
             client: kube::Client::new(service, "default"),
             controller: "op".into(),
             instance: "op-0".into(),
             series: HashMap::new(),
-        }
+            limit: Duration::from_millis(300),
+        };
+        (writer, receiver)
     }
 
     fn regarding() -> Regarding {
         Regarding { kind: Kind::of::<Node>(), key: "n1".into(), uid: "u".into() }
     }
 
+    fn failed() -> (Regarding, Event) {
+        (regarding(), Event::warning("Failed", "Create", "it failed"))
+    }
+
+    const PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+
     #[tokio::test]
     async fn a_repeated_event_becomes_a_series_of_the_first() {
-        let mut writer = writer();
+        let (mut writer, mut sent) = writer(&[201, 200, 201]);
         let (now, time) = (Instant::now(), Timestamp::UNIX_EPOCH);
-        let event = Event::warning("Failed", "Create", "it failed");
-        let first = writer.request(regarding(), event.clone(), now, time).unwrap();
-        assert_eq!(
-            (first.method(), first.uri().path()),
-            (&http::Method::POST, "/apis/events.k8s.io/v1/namespaces/default/events")
-        );
-        let body: Value = serde_json::from_slice(first.body()).unwrap();
+        for now in [now, now, now + SERIES] {
+            writer.write(failed(), now, time).await.unwrap();
+        }
+        let (line, body) = sent.recv().await.unwrap();
+        assert_eq!(line, format!("POST {PATH}"));
         assert_eq!(
             (&body["type"], &body["eventTime"]),
             (&json!("Warning"), &json!("1970-01-01T00:00:00.000000Z"))
         );
-        let second = writer.request(regarding(), event.clone(), now, time).unwrap();
-        assert_eq!(second.method(), http::Method::PATCH);
-        let body: Value = serde_json::from_slice(second.body()).unwrap();
+        let (line, body) = sent.recv().await.unwrap();
+        assert_eq!(line, format!("PATCH {PATH}/n1.0"));
         assert_eq!(body["series"]["count"], 2);
-        let later = writer.request(regarding(), event, now + SERIES, time).unwrap();
-        assert_eq!(later.method(), http::Method::POST);
+        assert_eq!(sent.recv().await.unwrap().0, format!("POST {PATH}"));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_was_not_written_is_no_series_to_add_to() {
+        let (mut writer, mut sent) = writer(&[500, 201, 200]);
+        let (now, time) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        writer.write(failed(), now, time).await.unwrap_err();
+        for _ in 0..2 {
+            writer.write(failed(), now, time).await.unwrap();
+        }
+        for method in ["POST", "POST", "PATCH"] {
+            assert!(sent.recv().await.unwrap().0.starts_with(method));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_gone_is_written_anew() {
+        let (mut writer, mut sent) = writer(&[201, 404, 201, 200]);
+        let (now, time) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        for _ in 0..3 {
+            writer.write(failed(), now, time).await.unwrap();
+        }
+        for method in ["POST", "PATCH", "POST", "PATCH"] {
+            assert!(sent.recv().await.unwrap().0.starts_with(method));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_never_answered_holds_up_no_other() {
+        let (writer, mut sent) = writer(&[SILENCE, 201]);
+        let (sender, receiver) = mpsc::channel(2);
+        for note in ["first", "second"] {
+            sender.send((regarding(), Event::normal("Made", "Make", note))).await.unwrap();
+        }
+        drop(sender);
+        writer.run(receiver).await;
+        for note in ["first", "second"] {
+            assert_eq!(sent.recv().await.unwrap().1["note"], note);
+        }
     }
 
     #[tokio::test]
     async fn an_event_may_name_a_second_object_and_have_annotations() {
-        let mut writer = writer();
+        let (mut writer, mut sent) = writer(&[201, 201]);
         let node: Node = serde_json::from_value(json!({"metadata": {"name": "n2", "uid": "v"}})).unwrap();
         let event =
             Event::normal("Moved", "Move", "moved").related(&node).annotation("example.com/why", "full");
-        let request = writer.request(regarding(), event, Instant::now(), Timestamp::UNIX_EPOCH).unwrap();
-        let body: Value = serde_json::from_slice(request.body()).unwrap();
+        writer.write((regarding(), event), Instant::now(), Timestamp::UNIX_EPOCH).await.unwrap();
+        let (_, body) = sent.recv().await.unwrap();
         let related = json!({"apiVersion": "v1", "kind": "Node", "name": "n2", "namespace": "", "uid": "v"});
         assert_eq!(body["related"], related);
         assert_eq!(body["metadata"]["annotations"], json!({"example.com/why": "full"}));
         // About another object it is another event.
         let other = Event::normal("Moved", "Move", "moved");
-        let request = writer.request(regarding(), other, Instant::now(), Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(request.method(), http::Method::POST);
+        writer.write((regarding(), other), Instant::now(), Timestamp::UNIX_EPOCH).await.unwrap();
+        assert!(sent.recv().await.unwrap().0.starts_with("POST"));
     }
 
     #[test]
