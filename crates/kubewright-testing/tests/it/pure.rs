@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -12,6 +13,8 @@ use kubewright::{Controller, Kind, Operator};
 use kubewright_testing::{BoxError, TestCluster, eventually};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+use crate::mapper::definition;
 
 const EXPOSE: &str = "example.com/expose";
 const FINALIZER: &str = "example.com/exposer";
@@ -345,5 +348,76 @@ async fn a_composite_follows_the_related_objects_that_its_parent_names() -> Resu
     let hidden = json!({"metadata": {"labels": {"propagate": null}}});
     sources.patch("colours", &PatchParams::default(), &Patch::Merge(hidden)).await?;
     eventually!(cluster, "the copy goes", copied().await?.is_none());
+    Ok(())
+}
+
+/// A part of something; others make it ready.
+#[derive(kube::CustomResource, serde::Serialize, serde::Deserialize, schemars::JsonSchema, Clone, Debug)]
+#[kube(group = "example.com", version = "v1", kind = "Part", namespaced)]
+struct PartSpec {
+    colour: String,
+}
+
+/// Two parts for each ConfigMap, changed one after another; tells what others say of them.
+struct Parts(mpsc::UnboundedSender<Vec<String>>);
+
+impl Composite for Parts {
+    type Parent = ConfigMap;
+
+    fn desired(&self, map: &ConfigMap, observed: &Observed<'_>) -> kubewright::Result<Desired> {
+        let said = |part: &Part| part.annotations().get("example.com/said").cloned().unwrap_or_default();
+        // The test may be over.
+        let _ = self.0.send(observed.children::<Part>()?.iter().map(said).collect());
+        let colour = map.data.as_ref().and_then(|data| data.get("colour")).cloned().unwrap_or_default();
+        let part = |number| Part::new(&format!("part-{number}"), PartSpec { colour: colour.clone() });
+        Ok(Desired::new().with_all((0..2).map(part)))
+    }
+
+    fn rollout(&self, _: &Kind) -> Rollout {
+        Rollout::Rolling { max_unavailable: 1 }
+    }
+}
+
+#[tokio::test]
+async fn a_rolling_change_waits_until_what_changed_is_ready_in_its_new_generation() -> Result<(), BoxError> {
+    let cluster = TestCluster::api_server_only().await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    let mut parts = definition("parts", "Part", &["v1"]);
+    parts.spec.versions[0].subresources = Some(serde_json::from_value(json!({"status": {}}))?);
+    definitions.create(&PostParams::default(), &parts).await?;
+    let (told, mut seen) = mpsc::unbounded_channel();
+    let controller = Controller::composite(Parts(told)).owns::<Part>();
+    let _operator = cluster.run(Operator::new("op").controller(controller)).await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let parts: Api<Part> = Api::default_namespaced(cluster.client());
+    let ready = async |name: &str, generation: i64| {
+        let condition = json!({"type": "Ready", "status": "True", "observedGeneration": generation});
+        let status = json!({"status": {"conditions": [condition]}});
+        parts.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await
+    };
+    maps.create(&PostParams::default(), &map("whole", json!({"colour": "red"}))).await?;
+    eventually!(cluster, "both are made", parts.list(&ListParams::default()).await?.items.len() == 2);
+    for name in ["part-0", "part-1"] {
+        ready(name, 1).await?;
+    }
+    let colours = async || -> Result<Vec<String>, BoxError> {
+        let parts = parts.list(&ListParams::default()).await?.items;
+        Ok(parts.into_iter().map(|part| part.spec.colour).collect())
+    };
+    let change = json!({"data": {"colour": "blue"}});
+    maps.patch("whole", &PatchParams::default(), &Patch::Merge(change)).await?;
+    eventually!(cluster, "one changes", colours().await?.contains(&"blue".to_owned()));
+    // It is looked at again and again while the changed one is ready in its old generation alone: once the second word is
+    // seen, whatever was done about the first is done.
+    let changed = colours().await?.iter().position(|colour| colour == "blue").ok_or("none is blue")?;
+    let names = ["part-0", "part-1"];
+    for word in ["first", "second"] {
+        let says = json!({"metadata": {"annotations": {"example.com/said": word}}});
+        parts.patch(names[changed], &PatchParams::default(), &Patch::Merge(says)).await?;
+        while seen.recv().await.ok_or("the operator ended")?.get(changed).is_none_or(|said| said != word) {}
+    }
+    assert_eq!(colours().await?.iter().filter(|colour| *colour == "blue").count(), 1);
+    ready(names[changed], 2).await?;
+    eventually!(cluster, "the other follows", colours().await? == ["blue", "blue"]);
     Ok(())
 }
