@@ -160,6 +160,8 @@ impl<K: Clone + Eq + Hash + Debug, R: PartialEq, P: Parts> SharedQueue<K, R, P> 
 mod tests {
     use std::sync::Arc;
 
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -174,5 +176,52 @@ mod tests {
         assert_eq!(taker.await.unwrap(), 7);
         queue.done(&7, Outcome::After { delay: Duration::from_millis(1), priority: None }, "again");
         assert_eq!(queue.take().await.key, 7);
+    }
+
+    /// Counts how often anybody waits, and until when.
+    #[derive(Default)]
+    struct Counted {
+        waits: Mutex<Vec<Option<Instant>>>,
+    }
+
+    impl Parts for Counted {
+        type Lock<T> = Mutex<T>;
+
+        fn lock<T>(value: T) -> Mutex<T> {
+            Mutex::new(value)
+        }
+
+        fn with<T, O>(lock: &Mutex<T>, body: impl FnOnce(&mut T) -> O) -> O {
+            body(&mut lock.lock())
+        }
+
+        fn now(&self) -> Instant {
+            Instant::now()
+        }
+
+        fn wake(&self) {}
+
+        async fn wait(&self, until: Option<Instant>) {
+            self.waits.lock().push(until);
+            std::future::pending().await
+        }
+    }
+
+    #[test]
+    fn what_is_ready_is_taken_without_a_timer_though_something_else_waits_for_its_time() {
+        let queue: SharedQueue<u8, &str, Counted> =
+            SharedQueue::on(Counted::default(), Queue::new(Queue::<u8, &str>::BACKOFF));
+        let hour = Duration::from_secs(3600);
+        queue.add(1, Priority::LIVE, "first");
+        assert_eq!(queue.take().now_or_never().unwrap().key, 1);
+        queue.done(&1, Outcome::After { delay: hour, priority: None }, "later");
+        for key in 2..100 {
+            queue.add(key, Priority::LIVE, "now");
+            assert_eq!(queue.take().now_or_never().unwrap().key, key);
+            queue.done(&key, Outcome::Done, "done");
+        }
+        assert!(queue.parts.waits.lock().is_empty());
+        assert!(queue.take().now_or_never().is_none());
+        assert!(queue.parts.waits.lock()[0].is_some_and(|until| until > Instant::now()));
     }
 }
