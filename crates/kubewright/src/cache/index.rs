@@ -15,7 +15,31 @@ use crate::kind::{Key, Kind, Object};
 /// Computes the values under which an object is found.
 type Values = dyn Fn(&Cached) -> Vec<String> + Send + Sync;
 
-/// A declared index of a kind: a name and a way to the values under which an object is found.
+/// A declared index of a kind: a name and a way to the values under which an object is found. Give it to
+/// [`Controller::index`](crate::Controller::index), and ask with [`List::indexed`](crate::List::indexed).
+///
+/// ```
+/// use k8s_openapi::api::core::v1::Pod;
+/// use kubewright::Kind;
+/// use kubewright::cache::{Cached, Index, Store};
+///
+/// let by_node = Index::path::<Pod>("spec.nodeName");
+/// // An object may be found under several values.
+/// let by_image = Index::by("image", |pod: &Pod| {
+///     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+///     containers.filter_map(|container| container.image.clone()).collect()
+/// });
+///
+/// let mut store = Store::default();
+/// store.add_index(by_node);
+/// store.add_index(by_image);
+/// let pod = br#"{"metadata":{"name":"web","namespace":"shop"},
+///     "spec":{"nodeName":"n1","containers":[{"name":"a","image":"nginx"},{"name":"b","image":"envoy"}]}}"#;
+/// store.put(Cached::read(pod, &Kind::of::<Pod>())?);
+/// assert_eq!(store.indexed("spec.nodeName", "n1").map(Iterator::count), Some(1));
+/// assert_eq!(store.indexed("image", "envoy").map(Iterator::count), Some(1));
+/// # Ok::<(), kubewright::cache::DecodeError>(())
+/// ```
 #[derive(Clone)]
 pub struct Index {
     pub(crate) kind: Kind,

@@ -97,6 +97,36 @@ impl fmt::Display for Scope {
 }
 
 /// The informers of a process. Clones share them.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use k8s_openapi::api::core::v1::ConfigMap;
+/// use kube::client::Body;
+/// use kubewright::Kind;
+/// use kubewright::cache::{Cache, Scope, What};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// // A server in a few lines: one list of one object. `kube::Client::try_default` connects to a real one.
+/// let server = tower::service_fn(|_: http::Request<Body>| async {
+///     let events = concat!(
+///         r#"{"type":"ADDED","object":{"metadata":{"name":"settings","resourceVersion":"7"},"data":{"k":"v"}}}"#, "\n",
+///         r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9","annotations":{"k8s.io/initial-events-end":"true"}}}}"#, "\n",
+///     );
+///     Ok::<_, std::io::Error>(http::Response::new(Body::from(events.as_bytes().to_vec())))
+/// });
+/// let cache = Cache::new(kube::Client::new(server, "default"));
+/// let informer = cache.informer(&Kind::of::<ConfigMap>(), &Scope::All);
+/// let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+/// let _subscription = informer.subscribe(move |delta| {
+///     let _ = told.send((delta.what, delta.object.key().to_string()));
+/// });
+/// assert_eq!(heard.recv().await, Some((What::Added, "settings".to_owned())));
+/// let settings: Arc<ConfigMap> = informer.get(&"settings".into()).unwrap().typed().unwrap();
+/// assert_eq!(settings.data.as_ref().unwrap()["k"], "v");
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Cache {
     client: kube::Client,

@@ -22,6 +22,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 const NOTE: usize = 1024;
 
 /// Something worth telling people about an object.
+///
+/// ```
+/// use kubewright::Event;
+///
+/// let scaled = Event::normal("Scaled", "Scale", "from 2 to 3 replicas");
+/// let failed = Event::warning("Unreachable", "Sync", "the bucket can't be reached").annotation("example.com/try", "3");
+/// assert_ne!(scaled, failed);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     warning: bool,

@@ -9,6 +9,27 @@ use kubewright_machinery::selector::LabelSelector;
 use crate::cache::{Cached, Delta, SelectError, What};
 
 /// A condition on changes. Nothing is filtered unless one is set.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use k8s_openapi::api::core::v1::ConfigMap;
+/// use kubewright::cache::{Cached, Delta, What};
+/// use kubewright::{Kind, Predicate};
+///
+/// // What people change, but in what is marked as left alone.
+/// let wanted = Predicate::ignoring_status().and(!Predicate::labels("example.com/ignore=true")?);
+///
+/// let state = |label: &str| {
+///     let text = format!(r#"{{"metadata":{{"name":"a","generation":1,"labels":{{"example.com/ignore":"{label}"}}}}}}"#);
+///     Cached::read(text.as_bytes(), &Kind::of::<ConfigMap>()).map(Arc::new)
+/// };
+/// let change = |before, after| Delta { what: What::Updated, object: after, before: Some(before), initial: false };
+/// assert!(!wanted.passes(&change(state("false")?, state("false")?))); // nothing changed
+/// assert!(!wanted.passes(&change(state("no")?, state("true")?))); // to be left alone
+/// assert!(wanted.passes(&change(state("no")?, state("false")?)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Predicate(Arc<dyn Fn(&Delta) -> bool + Send + Sync>);
 

@@ -25,6 +25,24 @@ enum Route {
 }
 
 /// What makes a controller reconcile: changes of a kind, led to keys of the controller's own kind.
+///
+/// ```
+/// use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+/// use kubewright::queue::Priority;
+/// use kubewright::{Key, Predicate, Trigger};
+///
+/// // A Secret concerns the ConfigMap that an annotation of it names.
+/// let by_annotation = Trigger::mapped::<Secret>(|secret, _| {
+///     let annotations = secret.metadata.annotations.iter().flatten();
+///     let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
+///     Ok(annotations.filter(|(name, _)| *name == "example.com/of").map(|(_, of)| Key::new(namespace, of)).collect())
+/// });
+/// // The settings concern all there are; that is urgent.
+/// let settings = Trigger::mapped::<ConfigMap>(|_, view| view.keys::<Pod>())
+///     .when(Predicate::object(|map| map.key().name() == "settings"))
+///     .priority(Priority(10));
+/// assert_eq!((by_annotation.kind().plural.as_str(), settings.kind().plural.as_str()), ("secrets", "configmaps"));
+/// ```
 #[derive(Clone)]
 pub struct Trigger {
     kind: Kind,
