@@ -1,6 +1,7 @@
 //! An operator inside a test, as its users run it: what its `manifests` print is applied, its webhooks are reachable, and
 //! it works under the identity and the roles that were printed, so that a test fails for want of a right as well.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kubewright::{Operator, Readiness};
@@ -22,6 +23,7 @@ pub struct TestOperator {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<kubewright::Result>,
     readiness: Readiness,
+    webhooks: SocketAddr,
 }
 
 impl TestCluster {
@@ -55,7 +57,8 @@ impl TestCluster {
             // Dropping the sender is a wish to stop as well.
             let _ = stopped.await;
         }));
-        let mut running = TestOperator { user, namespace, stop: Some(stop), task, readiness };
+        let mut running =
+            TestOperator { user, namespace, stop: Some(stop), task, readiness, webhooks: address };
         running.ready().await?;
         Ok(running)
     }
@@ -75,6 +78,12 @@ impl TestOperator {
     /// Whether it is ready, as `/readyz` tells.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// Where its webhooks answer. Of several operators of one name, the API server asks the one that was run last; the others are
+    /// reached here, and led to with [`route_service`](kubewright_cluster::Cluster::route_service).
+    pub fn webhooks(&self) -> SocketAddr {
+        self.webhooks
     }
 
     /// Stops it as SIGTERM does, and waits for its end.

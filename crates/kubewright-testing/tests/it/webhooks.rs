@@ -1,6 +1,7 @@
 //! Webhooks of operators as the API server meets them: rotation of certificates under load, conversion between versions,
 //! failure policies.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -15,9 +16,12 @@ use kubewright::webhook::{
 };
 use kubewright::{Action, Context, Controller, Kind, Operator, Permit, Reconciler, Verb};
 use kubewright_testing::{BoxError, Permission, TestCluster, TestError, eventually};
+use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use time::Clock;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
+use tokio_rustls::TlsConnector;
 
 type TestResult = Result<(), BoxError>;
 
@@ -91,6 +95,25 @@ impl Shared {
     }
 }
 
+/// Opens a new connection to each replica of a webhook, trusting what its configuration says.
+async fn greet(
+    configurations: &Api<ValidatingWebhookConfiguration>,
+    replicas: [SocketAddr; 2],
+) -> Result<(), BoxError> {
+    let hooks = configurations.get("obeys").await?.webhooks.unwrap_or_default();
+    let client = &hooks.first().ok_or("a webhook")?.client_config;
+    let (Some(ByteString(bundle)), Some(service)) = (&client.ca_bundle, &client.service) else {
+        return Err("a service with authorities".into());
+    };
+    let bundle = kubewright_pki::Bundle::from_pem(std::str::from_utf8(bundle)?)?;
+    let tls = TlsConnector::from(Arc::new(kubewright_pki::client_config(&bundle, None)?));
+    let name = ServerName::try_from(format!("{}.{}.svc", service.name, service.namespace))?;
+    for replica in replicas {
+        tls.connect(name.clone(), TcpStream::connect(replica).await?).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_rotate_under_load_without_a_lost_request() -> TestResult {
     let cluster = TestCluster::api_server_only().await?;
@@ -102,8 +125,7 @@ async fn certificates_rotate_under_load_without_a_lost_request() -> TestResult {
         let certificates = Certificates::own().lives(lives).clock(move || clock.now());
         Operator::new("obeys").webhook(Webhook::validating(Obeys)).webhook_certificates(certificates)
     };
-    let _first = cluster.run(replica()).await?;
-    let _second = cluster.run(replica()).await?;
+    let (first, second) = (cluster.run(replica()).await?, cluster.run(replica()).await?);
     let shared = Shared { secrets: Api::namespaced(cluster.client(), "obeys-system"), clock: clock.clone() };
     let (bundle, shown) = (shared.read("ca.crt").await?, shared.read("tls.crt").await?);
 
@@ -123,12 +145,28 @@ async fn certificates_rotate_under_load_without_a_lost_request() -> TestResult {
             })
         })
         .collect();
-    // In every state of the rotation, requests are asked about and answered.
+    let greeted = Arc::new(AtomicUsize::new(0));
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
+    let greeting = tokio::spawn({
+        let (configurations, greeted) = (configurations.clone(), Arc::clone(&greeted));
+        let replicas = [first.webhooks(), second.webhooks()];
+        async move {
+            loop {
+                greet(&configurations, replicas).await?;
+                greeted.fetch_add(1, Ordering::SeqCst);
+            }
+            #[allow(unreachable_code)]
+            Ok::<(), BoxError>(())
+        }
+    });
+    // In every state of the rotation, requests are asked about and answered, and each replica is trusted by whoever knows no
+    // more than the configuration of then.
     let busy = async |state: &str| {
-        let before = answered.load(Ordering::SeqCst);
+        let (before, greetings) = (answered.load(Ordering::SeqCst), greeted.load(Ordering::SeqCst));
         eventually!(cluster, state, {
             assert!(load.iter().all(|worker| !worker.is_finished()), "a request was lost: {state}");
-            answered.load(Ordering::SeqCst) >= before + 40
+            assert!(!greeting.is_finished(), "a replica was not trusted: {state}");
+            answered.load(Ordering::SeqCst) >= before + 40 && greeted.load(Ordering::SeqCst) >= greetings + 4
         });
     };
     busy("before").await;
@@ -150,13 +188,13 @@ async fn certificates_rotate_under_load_without_a_lost_request() -> TestResult {
     eventually!(cluster, "the first authority is dropped", shared.read("phase").await? == "stable");
     let after = shared.read("ca.crt").await?;
     assert_eq!(format!("{bundle}{after}"), both);
-    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
     eventually!(cluster, "the configuration trusts the second authority alone", {
         let hooks = configurations.get("obeys").await?.webhooks.unwrap_or_default();
         hooks[0].client_config.ca_bundle == Some(ByteString(after.clone().into_bytes()))
     });
     busy("afterwards").await;
     load.iter().for_each(|worker| worker.abort());
+    greeting.abort();
     Ok(())
 }
 
