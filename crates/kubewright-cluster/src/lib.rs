@@ -99,6 +99,8 @@ impl Cluster {
         let client =
             |identity: Identity| kube::Client::new(self.server.service(Some(identity.user())), "default");
         let mut manager = Manager::new("kube-controller-manager", client(identity::MANAGER))
+            // The garbage collector looks at kinds that nobody should use any more.
+            .ignore_warnings()
             .runnable(garbage::collector().client(client(garbage::IDENTITY)));
         for (identity, controller) in controllers::all(self.authority.certificate_pem()) {
             manager = manager.controller(controller.client(client(identity)));

@@ -11,9 +11,18 @@ const REMEMBERED: usize = 1000;
 
 /// What was warned of so far.
 #[derive(Debug, Default)]
-pub(crate) struct Warnings(Mutex<HashSet<String>>);
+pub(crate) struct Warnings {
+    seen: Mutex<HashSet<String>>,
+    /// Nobody wants to know.
+    ignored: bool,
+}
 
 impl Warnings {
+    /// Warnings of which nothing is logged, or is.
+    pub(crate) fn ignored(ignored: bool) -> Warnings {
+        Warnings { ignored, ..Warnings::default() }
+    }
+
     /// Logs the warnings of an answer that were not logged before.
     pub(crate) fn surface(&self, headers: &HeaderMap, method: &http::Method, path: &str) {
         for text in headers.get_all(header::WARNING).iter().filter_map(|value| read(value.to_str().ok()?)) {
@@ -24,7 +33,10 @@ impl Warnings {
     }
 
     fn is_new(&self, text: &str) -> bool {
-        let mut seen = self.0.lock();
+        if self.ignored {
+            return false;
+        }
+        let mut seen = self.seen.lock();
         if seen.len() >= REMEMBERED && !seen.contains(text) {
             seen.clear();
         }
@@ -72,6 +84,11 @@ mod tests {
         (0..REMEMBERED).for_each(|number| {
             warnings.is_new(&number.to_string());
         });
-        assert!(warnings.0.lock().len() <= REMEMBERED);
+        assert!(warnings.seen.lock().len() <= REMEMBERED);
+    }
+
+    #[test]
+    fn a_warning_that_nobody_wants_to_know_of_is_not_news() {
+        assert!(!Warnings::ignored(true).is_new("a") && Warnings::ignored(false).is_new("a"));
     }
 }

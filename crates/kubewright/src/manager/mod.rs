@@ -64,6 +64,7 @@ pub struct Manager {
     own_namespace: String,
     sharding: Option<Sharding>,
     rate_limit: Option<RateLimit>,
+    warnings_ignored: bool,
     options: ClientOptions,
     definitions: bool,
     limits: Option<Limits>,
@@ -114,6 +115,7 @@ impl Manager {
             own_namespace: format!("{name}-system"),
             sharding: None,
             rate_limit: None,
+            warnings_ignored: false,
             options: ClientOptions::new(),
             definitions: false,
             limits: None,
@@ -309,6 +311,14 @@ impl Manager {
     #[must_use]
     pub fn rate_limit(mut self, limit: Option<RateLimit>) -> Manager {
         self.rate_limit = limit;
+        self
+    }
+
+    /// Does not log what the API server warns of, such as deprecated versions: for what looks at every kind there is, as a
+    /// garbage collector does.
+    #[must_use]
+    pub fn ignore_warnings(mut self) -> Manager {
+        self.warnings_ignored = true;
         self
     }
 

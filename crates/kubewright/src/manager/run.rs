@@ -173,7 +173,7 @@ impl Manager {
         if let Some(limits) = &self.limits {
             watch_limits(limits, &self.name, &metrics);
         }
-        let guards = Guards { warnings: Arc::default() };
+        let guards = Guards { warnings: Arc::new(Warnings::ignored(self.warnings_ignored)) };
         let mut served = self.serve_endpoints(&guards, &home, &health, &metrics).await?;
         let mut others = BTreeMap::new();
         for cluster in self.clusters {
