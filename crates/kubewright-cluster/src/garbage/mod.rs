@@ -204,7 +204,12 @@ impl Collector {
                 let lookup = matches!(task, Task::LookUp { .. });
                 let answer = match perform(&api, &task).await {
                     Ok(exists) if lookup => News::Confirmed { uid, exists },
-                    Ok(_) => return,
+                    Ok(true) => return,
+                    // The event of that change may have come before this answer, and no other need follow.
+                    Ok(false) => {
+                        tokio::time::sleep(RETRY).await;
+                        News::Failed(uid)
+                    }
                     Err(error) => {
                         tracing::warn!(%error, ?task, "garbage collection has failed, and tries again");
                         tokio::time::sleep(RETRY).await;
@@ -234,7 +239,7 @@ impl Collector {
     }
 }
 
-/// Does one task; for a lookup, whether the object exists.
+/// Does one task; for a lookup, whether the object exists, and else whether it is done with.
 async fn perform(api: &Api<DynamicObject>, task: &Task) -> kube::Result<bool> {
     let result = match task {
         Task::LookUp { place, uid } => {
@@ -272,8 +277,10 @@ async fn perform(api: &Api<DynamicObject>, task: &Task) -> kube::Result<bool> {
     };
     match result {
         Ok(()) => Ok(true),
-        // Gone, another object by now, or changed meanwhile: what is to be done then follows from the next event.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        // Gone: its event tells.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        // Another object by now, or changed meanwhile.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
     }
 }
