@@ -105,5 +105,8 @@ impl Shared {
             let delta = Delta { what: What::Deleted, object, before: None, initial: false };
             subscribers.iter().for_each(|(_, callback)| tell(&**callback, &delta));
         }
+        drop(subscribers);
+        // Whoever waits for the kind is told what is missing.
+        self.changed.notify_waiters();
     }
 }

@@ -173,7 +173,7 @@ impl Informer {
 
     /// Whether the watch is open at this moment, in every namespace.
     pub fn is_connected(&self) -> bool {
-        self.0.shared.parts.read().iter().all(|part| part.is_connected())
+        self.0.shared.is_connected()
     }
 
     /// What is missing, where the server does not serve the kind: its definition may not be installed. The informer
@@ -209,6 +209,26 @@ impl Informer {
             changed.as_mut().enable();
             if self.is_synced() {
                 return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until the first list is complete, or the server says that it does not serve the kind.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn usable(&self) -> Result<(), NotServed> {
+        let shared = &self.0.shared;
+        loop {
+            let changed = shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_synced() {
+                return Ok(());
+            }
+            if let Some(why) = self.missing() {
+                return Err(why);
             }
             changed.await;
         }

@@ -69,24 +69,27 @@ impl Informer {
     /// How long it has been cut off from the server without hearing of it, where that is too long for what it holds to be
     /// taken for true.
     pub(crate) fn cut_off(&self, now: Instant) -> Option<Duration> {
-        let stats = self.0.shared.stats(now);
-        (!stats.connected && stats.lag > STALE).then_some(stats.lag)
+        let lag = self.0.shared.lag(now);
+        (!self.is_connected() && lag > STALE).then_some(lag)
     }
 }
 
 impl Shared {
+    /// Whether the watch is open, in every namespace.
+    pub(super) fn is_connected(&self) -> bool {
+        self.parts.read().iter().all(|part| part.is_connected())
+    }
+
+    /// How long the server has said nothing; of several namespaces, of the one that is furthest behind.
+    fn lag(&self, now: Instant) -> Duration {
+        self.parts.read().iter().map(|part| part.silence(now)).max().unwrap_or_default()
+    }
+
     pub(super) fn stats(&self, now: Instant) -> InformerStats {
         // One lock at a time: who holds that of the writes takes the others.
         let own_writes = self.pending.lock().writes.len();
-        let (connected, lag, resource_version) = {
-            let parts = self.parts.read();
-            // Of several namespaces, the one that is furthest behind.
-            (
-                parts.iter().all(|part| part.is_connected()),
-                parts.iter().map(|part| part.silence(now)).max().unwrap_or_default(),
-                parts.iter().map(|part| part.progress()).min().unwrap_or_default(),
-            )
-        };
+        let (connected, lag) = (self.is_connected(), self.lag(now));
+        let resource_version = self.parts.read().iter().map(|part| part.progress()).min().unwrap_or_default();
         let store = self.store.read();
         InformerStats {
             objects: store.len(),

@@ -16,7 +16,6 @@ use super::conversion::{self, Converts};
 use super::metrics::PathMetrics;
 use super::review::{self, ReviewError};
 use crate::Error;
-use crate::cache::Informer;
 use crate::client::MapperError;
 use crate::context::{Context, Scoped, View};
 use crate::queue::Reasons;
@@ -28,8 +27,6 @@ const MAX_REVIEW: usize = 7 * 1024 * 1024;
 const MAX_CONVERSION: usize = 128 * 1024 * 1024;
 /// What takes longer to convert than the runtime's other tasks should wait.
 const LARGE: usize = 64 * 1024;
-/// How often a question that waits for the first list of a kind looks whether the kind is served at all.
-const LOOK: Duration = Duration::from_millis(250);
 /// API servers wait no longer for an answer.
 const MAX_TIME: Duration = Duration::from_secs(30);
 
@@ -175,7 +172,7 @@ impl Hook {
         let cx =
             Admission::new(request, |key| Context::new(Arc::clone(&self.scoped), key, Reasons::default()));
         // What it reads has to be there before it is asked.
-        synced(cx.view()).await.map_err(Refusal::Handler)?;
+        usable(cx.view()).await.map_err(Refusal::Handler)?;
         let answered = match caught(&self.handler, &cx).await {
             Ok(result) => result.map_err(Refusal::Handler)?,
             Err(message) => {
@@ -189,16 +186,12 @@ impl Hook {
     }
 }
 
-/// Waits for what a webhook reads; an error at once, if nothing of the sort is served.
-async fn synced(view: &View) -> crate::Result {
-    loop {
-        if let Some(why) = view.informers().find_map(Informer::missing) {
-            return Err(MapperError::from(why).into());
-        }
-        if tokio::time::timeout(LOOK, view.synced()).await.is_ok() {
-            return Ok(());
-        }
+/// Waits for what a webhook reads; an error at once, if some of it is not served.
+async fn usable(view: &View) -> crate::Result {
+    for informer in view.informers() {
+        informer.usable().await.map_err(MapperError::from)?;
     }
+    Ok(())
 }
 
 /// The answer to a conversion review, and whether something panicked. A large one is not to hold up the runtime's thread.
