@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, request};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::requests::json_request;
 use crate::kind::{Key, Kind, Object};
 use crate::{Error, Result};
 
@@ -174,7 +175,7 @@ impl Writer {
             series.last = now;
             let patch = json!({"series": {"count": series.count, "lastObservedTime": micro(time)}});
             let path = format!("{path}/{}", series.name);
-            match self.send(http::Method::PATCH, &path, "application/merge-patch+json", &patch).await {
+            match self.send(Request::patch(path), "application/merge-patch+json", &patch).await {
                 Err(error) if error.status().is_some_and(|status| status.code == 404) => {}
                 sent => return sent,
             }
@@ -183,7 +184,7 @@ impl Writer {
         }
         let name = format!("{}.{:x}", cut(slot.0.key.name(), 200), time.as_nanosecond());
         let body = self.body(&slot, namespace, &name, time);
-        self.send(http::Method::POST, &path, "application/json", &body).await?;
+        self.send(Request::post(path), "application/json", &body).await?;
         // Only what is there can be repeated.
         self.series.insert(slot, Series { name, count: 1, last: now });
         Ok(())
@@ -218,25 +219,10 @@ impl Writer {
         body
     }
 
-    async fn send(&self, method: http::Method, path: &str, content_type: &str, body: &Value) -> Result<()> {
-        let request = json_request(method, path, content_type, body)
-            .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
+    async fn send(&self, request: request::Builder, content_type: &str, body: &Value) -> Result<()> {
+        let request = json_request(request, content_type, body)?;
         self.client.request_text(request).await.map(drop).map_err(Error::from)
     }
-}
-
-fn json_request(
-    method: http::Method,
-    path: &str,
-    content_type: &str,
-    body: &Value,
-) -> Result<Request<Vec<u8>>, http::Error> {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::CONTENT_TYPE, content_type)
-        .header(http::header::ACCEPT, "application/json")
-        .body(body.to_string().into_bytes())
 }
 
 /// The start of a text, at most so many bytes, cut between characters.

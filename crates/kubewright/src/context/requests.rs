@@ -47,12 +47,7 @@ impl Context {
     }
 
     async fn send(&self, request: request::Builder, content_type: &str, body: &Value) -> Result<String> {
-        let request = request
-            .header(http::header::CONTENT_TYPE, content_type)
-            .header(http::header::ACCEPT, "application/json")
-            .body(serde_json::to_vec(body)?)
-            .map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))?;
-        Ok(self.scoped.client.request_text(request).await?)
+        Ok(self.scoped.client.request_text(json_request(request, content_type, body)?).await?)
     }
 
     /// Applies one object that has no owner (server-side, with force), or makes it; the object as the server
@@ -68,6 +63,19 @@ impl Context {
         let target = Target { kind, key: Key::of(object), status: false };
         Ok(Arc::new(self.apply_value(&self.scoped.manager, &target, &wish).await?.decode()?))
     }
+}
+
+/// A request with a body of JSON, of this flavour.
+pub(super) fn json_request(
+    request: request::Builder,
+    content_type: &str,
+    body: &Value,
+) -> Result<Request<Vec<u8>>> {
+    let request = request
+        .header(http::header::CONTENT_TYPE, content_type)
+        .header(http::header::ACCEPT, "application/json")
+        .body(serde_json::to_vec(body)?);
+    request.map_err(|error| Error::Api(Box::new(kube::Error::HttpError(error))))
 }
 
 fn encoded(manager: &str) -> PercentEncode<'_> {

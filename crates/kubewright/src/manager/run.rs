@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::sync::watch;
 
 use super::cluster::Place;
@@ -185,10 +186,7 @@ impl Manager {
         let (recorder, events) = Recorder::new(guards.client(&home, own_permits(), None), &self.name);
         // Every recorder goes with its part, so that it ends once the last event is written.
         let mut writing = Parts::default();
-        writing.start_what_may_end("the writer of events".into(), async move {
-            events.await;
-            Ok(())
-        });
+        writing.start_what_may_end("the writer of events".into(), events.map(Ok));
         let (stop, stopped) = watch::channel(false);
         // Once nothing works any more, and so nothing is written any more that webhooks may be asked about.
         let (rest, at_rest) = watch::channel(false);
@@ -245,10 +243,7 @@ impl Manager {
             let is_ready = serving.is_ready;
             health.ready_check(Box::new(move || ("webhook certificates loaded".into(), is_ready())));
             for (name, task) in serving.tasks {
-                answering.start(name.into(), async move {
-                    task.await;
-                    Ok(())
-                });
+                answering.start(name.into(), task.map(Ok));
             }
         }
         // Whoever leads, or whoever works on every replica.
@@ -351,10 +346,7 @@ impl Manager {
         let mut servers = Parts::default();
         servers.start("the watchdog".into(), {
             let watchdog = Arc::clone(&watchdog);
-            async move {
-                watchdog.beat().await;
-                Ok(())
-            }
+            async move { watchdog.beat().await }.map(Ok)
         });
         health.live_check(Box::new(move || watchdog.judge(Instant::now())));
         let (end, ended) = watch::channel(false);
@@ -370,11 +362,7 @@ impl Manager {
                 let names = Names::new(&self.name, &self.own_namespace);
                 let certificate = Alone::new("metrics", names.dns_of(&names.metrics_service()), certificates);
                 secured = Some(Secured { shown: certificate.shown().tls(), callers: None });
-                let certificate = certificate.run(ended.clone());
-                servers.start("the certificate of metrics".into(), async move {
-                    certificate.await;
-                    Ok(())
-                });
+                servers.start("the certificate of metrics".into(), certificate.run(ended.clone()).map(Ok));
                 gate = Some(Gate::new(guards.client(home, metrics_permits(), None)));
             }
             let endpoints = Endpoints {
@@ -389,10 +377,7 @@ impl Manager {
             };
             let what = if serves.metrics { "metrics" } else { "health" };
             let server = serve(listener, secured, what, Arc::new(endpoints), ended.clone());
-            servers.start(format!("the server of {what}"), async move {
-                server.await;
-                Ok(())
-            });
+            servers.start(format!("the server of {what}"), server.map(Ok));
         }
         Ok(Served { queues, servers, _end: end })
     }

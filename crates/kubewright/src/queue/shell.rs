@@ -188,11 +188,11 @@ mod tests {
         type Lock<T> = Mutex<T>;
 
         fn lock<T>(value: T) -> Mutex<T> {
-            Mutex::new(value)
+            Tokio::lock(value)
         }
 
         fn with<T, O>(lock: &Mutex<T>, body: impl FnOnce(&mut T) -> O) -> O {
-            body(&mut lock.lock())
+            Tokio::with(lock, body)
         }
 
         fn now(&self) -> Instant {
