@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use kubewright::{Action, Context, Controller, Key, Reconciler, Result, Verb};
+use kubewright::{Action, Context, Controller, Reconciler, Result, Verb};
 
-use super::unless_late;
+use super::{of_each_namespace, unless_late};
 
 const ACCOUNT: &str = "default";
 
@@ -20,11 +20,7 @@ impl Accounts {
         Controller::new(Accounts)
             .named("serviceaccount")
             .writes::<ServiceAccount>([Verb::Create])
-            .watches::<ServiceAccount>(|account, _| {
-            let meta = &account.metadata;
-            let namespace = meta.namespace.as_deref().filter(|_| meta.name.as_deref() == Some(ACCOUNT));
-            Ok(namespace.map(|name| Key::new("", name)).into_iter().collect())
-        })
+            .watches::<ServiceAccount>(of_each_namespace(ACCOUNT))
     }
 }
 

@@ -13,7 +13,7 @@ mod scheduler;
 mod status;
 pub(crate) mod time;
 
-use kubewright::Controller;
+use kubewright::{Controller, Key, Object, View};
 
 pub use account::Accounts;
 pub use cluster_roles::ClusterRoles;
@@ -41,6 +41,15 @@ pub(crate) fn all(root: String) -> Vec<(Identity, Controller)> {
         (Account("node-controller"), Machine::controller()),
         (Account("node-controller"), Kubelet::controller()),
     ]
+}
+
+/// An object that every namespace has, under this name, concerns its namespace.
+fn of_each_namespace<K: Object>(name: &'static str) -> impl Fn(&K, &View) -> kubewright::Result<Vec<Key>> {
+    move |object, _| {
+        let meta = object.meta();
+        let namespace = meta.namespace.as_deref().filter(|_| meta.name.as_deref() == Some(name));
+        Ok(namespace.map(Key::from).into_iter().collect())
+    }
 }
 
 /// Makes of an answer to a write what it means to whoever looks again after the next event: somebody else was quicker, or

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use kubewright::{Action, Context, Controller, Key, Reconciler, Result, Verb};
+use kubewright::{Action, Context, Controller, Reconciler, Result, Verb};
 
-use super::unless_late;
+use super::{of_each_namespace, unless_late};
 
 const ROOT: &str = "kube-root-ca.crt";
 const ROOT_KEY: &str = "ca.crt";
@@ -23,11 +23,7 @@ impl RootCertificates {
         Controller::new(RootCertificates { root })
             .named("root-ca-cert-publisher")
             .writes::<ConfigMap>([Verb::Create, Verb::Update])
-            .watches::<ConfigMap>(|map, _| {
-                let meta = &map.metadata;
-                let namespace = meta.namespace.as_deref().filter(|_| meta.name.as_deref() == Some(ROOT));
-                Ok(namespace.map(|name| Key::new("", name)).into_iter().collect())
-            })
+            .watches::<ConfigMap>(of_each_namespace(ROOT))
     }
 }
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::unless_late;
+
 /// Whether two statuses tell the same: a count of zero and none at all do.
 pub(super) fn same<S: Serialize>(one: &S, other: &S) -> bool {
     let told = |status: &S| {
@@ -28,11 +30,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
     let params = PostParams { field_manager: Some(cx.field_manager().to_owned()), ..PostParams::default() };
-    match api.replace_status(&object.name_any(), &params, object).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    unless_late(api.replace_status(&object.name_any(), &params, object).await)
 }
 
 #[cfg(test)]

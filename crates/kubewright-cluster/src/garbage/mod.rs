@@ -201,12 +201,11 @@ impl Collector {
                 continue;
             };
             self.tasks.spawn(async move {
-                let lookup = matches!(task, Task::LookUp { .. });
                 let answer = match perform(&api, &task).await {
-                    Ok(exists) if lookup => News::Confirmed { uid, exists },
-                    Ok(true) => return,
+                    Ok(Answer::Exists(exists)) => News::Confirmed { uid, exists },
+                    Ok(Answer::Done) => return,
                     // The event of that change may have come before this answer, and no other need follow.
-                    Ok(false) => {
+                    Ok(Answer::Changed) => {
                         tokio::time::sleep(RETRY).await;
                         News::Failed(uid)
                     }
@@ -239,12 +238,23 @@ impl Collector {
     }
 }
 
-/// Does one task; for a lookup, whether the object exists, and else whether it is done with.
-async fn perform(api: &Api<DynamicObject>, task: &Task) -> kube::Result<bool> {
+/// What became of a task.
+enum Answer {
+    /// Whether the object that was looked up is there.
+    Exists(bool),
+    /// There is nothing more to do.
+    Done,
+    /// Somebody else changed the object meanwhile.
+    Changed,
+}
+
+/// Does one task.
+async fn perform(api: &Api<DynamicObject>, task: &Task) -> kube::Result<Answer> {
     let result = match task {
         Task::LookUp { place, uid } => {
             let found = api.get_metadata_opt(&place.name).await?;
-            return Ok(found.is_some_and(|object| object.metadata.uid.as_deref() == Some(&**uid)));
+            let there = found.is_some_and(|object| object.metadata.uid.as_deref() == Some(&**uid));
+            return Ok(Answer::Exists(there));
         }
         Task::Delete { place, uid, foreground } => {
             let params = DeleteParams {
@@ -276,11 +286,11 @@ async fn perform(api: &Api<DynamicObject>, task: &Task) -> kube::Result<bool> {
         }
     };
     match result {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(Answer::Done),
         // Gone: its event tells.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
-        // Another object by now, or changed meanwhile.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Answer::Done),
+        // Changed, or another object by now.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Answer::Changed),
         Err(error) => Err(error),
     }
 }
