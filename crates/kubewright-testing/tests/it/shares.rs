@@ -130,16 +130,22 @@ async fn hear(
     all
 }
 
-async fn each_holds_and_reconciles_its_share(knows: Knows) -> TestResult {
-    let cluster = TestCluster::api_server_only().await?;
+/// The objects that are shared, each with this value, beside a Secret that concerns all of them.
+async fn objects(cluster: &TestCluster, value: &str) -> Result<Api<ConfigMap>, BoxError> {
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
     let post = PostParams::default();
     let secret = serde_json::from_value(json!({"metadata": {"name": "s"}}))?;
     Api::<Secret>::default_namespaced(cluster.client()).create(&post, &secret).await?;
     for number in 0..OBJECTS {
-        let map = json!({"metadata": {"name": format!("m{number}")}, "data": {"k": "1"}});
+        let map = json!({"metadata": {"name": format!("m{number}")}, "data": {"k": value}});
         maps.create(&post, &serde_json::from_value(map)?).await?;
     }
+    Ok(maps)
+}
+
+async fn each_holds_and_reconciles_its_share(knows: Knows) -> TestResult {
+    let cluster = TestCluster::api_server_only().await?;
+    let maps = objects(&cluster, "1").await?;
     let (told, mut heard) = mpsc::unbounded_channel();
     let client = server(cluster.client(), knows);
     let first = Replica::start(client.clone(), 1, &told);
@@ -213,14 +219,7 @@ async fn a_server_that_refuses_shard_selectors_is_asked_without() -> TestResult 
 #[tokio::test]
 async fn the_end_of_an_object_is_told_to_the_replica_that_owned_it_alone() -> TestResult {
     let cluster = TestCluster::api_server_only().await?;
-    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
-    let post = PostParams::default();
-    let secret = serde_json::from_value(json!({"metadata": {"name": "s"}}))?;
-    Api::<Secret>::default_namespaced(cluster.client()).create(&post, &secret).await?;
-    for number in 0..OBJECTS {
-        let map = json!({"metadata": {"name": format!("m{number}")}, "data": {"k": "0"}});
-        maps.create(&post, &serde_json::from_value(map)?).await?;
-    }
+    let maps = objects(&cluster, "0").await?;
     let (told, mut heard) = mpsc::unbounded_channel();
     let replica = |who| Replica::sharing(cluster.client(), who, &told, Sharding::new("op").timing(TIMING));
     let _first = replica(1);
