@@ -423,3 +423,44 @@ fn seen(resource: &ApiResource, meta: &ObjectMeta) -> Seen {
         orphan: finalizer(ORPHAN),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, Response, StatusCode};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// What becomes of taking a finalizer off, when the object is there and the write of it is answered with this.
+    async fn finalized(code: StatusCode) -> kube::Result<Answer> {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let read = request.method() == Method::GET;
+            let body = if read {
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata":
+                    {"name": "web", "uid": "u", "resourceVersion": "7", "finalizers": [FOREGROUND]}})
+            } else {
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16(),
+                    "metadata": {}, "message": "no", "reason": "Conflict"})
+            };
+            let code = if read { StatusCode::OK } else { code };
+            let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
+            response.map_err(std::io::Error::other)
+        });
+        let resource = ApiResource::erase::<CustomResourceDefinition>(&());
+        let api = Api::all_with(Client::new(service, "default"), &resource);
+        let place = Place {
+            api_version: "apps/v1".into(),
+            kind: "ReplicaSet".into(),
+            namespace: "".into(),
+            name: "web".into(),
+        };
+        perform(&api, &Task::Finalize { place, uid: "u".into(), finalizer: FOREGROUND }).await
+    }
+
+    #[tokio::test]
+    async fn a_step_that_met_another_change_is_not_done_with() {
+        assert!(matches!(finalized(StatusCode::CONFLICT).await, Ok(Answer::Changed)));
+        assert!(matches!(finalized(StatusCode::NOT_FOUND).await, Ok(Answer::Done)));
+        assert!(finalized(StatusCode::INTERNAL_SERVER_ERROR).await.is_err());
+    }
+}
